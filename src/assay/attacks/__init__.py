@@ -1,0 +1,3 @@
+"""Attacks: ``attack(model, x, y, threat, *, generator) -> x_adv``, one file each. Needs torch."""
+
+HELPERS = ("geometry",)

@@ -1,0 +1,181 @@
+"""Canonical JSON (RFC 8785), SHA-256 digests and the one strict JSON reader.
+
+Integers stay below 2**53 and floats take their shortest exact form, so equal values have equal bytes and a digest of
+the bytes names the value. Reading refuses what a lenient parser would let through: duplicate keys, NaN, infinities,
+numbers that overflow, nesting bombs, oversized files, unknown major versions of a schema.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+import yaml
+
+from assay.errors import UnfitInput
+
+MAX_DOCUMENT_BYTES = 64 * 2**20
+
+__all__ = [
+    "MAX_DOCUMENT_BYTES",
+    "digest",
+    "dumps",
+    "file_digest",
+    "loads",
+    "read",
+    "read_yaml",
+    "require_schema",
+    "sha256",
+    "tree_digest",
+    "tree_files",
+]
+
+
+def dumps(value: Any) -> bytes:
+    """Canonical bytes of a JSON value.
+
+    Raises:
+        UnfitInput: NaN, an infinity, an integer of 2**53 or more, or a value JSON has no form for.
+    """
+    try:
+        return rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, RecursionError, UnicodeEncodeError) as error:
+        raise UnfitInput(
+            "canonical JSON", str(error), "finite floats, integers below 2**53, text, lists and string-keyed objects"
+        ) from error
+
+
+def sha256(data: bytes) -> str:
+    """Lower-case hexadecimal SHA-256 of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of a value."""
+    return sha256(dumps(value))
+
+
+def loads(data: bytes | str, where: str = "JSON", limit: int = MAX_DOCUMENT_BYTES) -> Any:
+    """Parse JSON strictly.
+
+    Raises:
+        UnfitInput: larger than ``limit`` bytes, not UTF-8, not JSON, a duplicate key, a number that is not finite.
+    """
+    if len(data) > limit:
+        raise UnfitInput(where, f"{len(data)} bytes", f"at most {limit}")
+    try:
+        text = data.decode("utf-8", "strict") if isinstance(data, bytes) else data
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_not_finite, parse_float=_finite)
+    except UnfitInput as error:
+        raise UnfitInput(f"{where}: {error.where}", error.got, error.need) from error
+    except (ValueError, RecursionError) as error:
+        raise UnfitInput(where, f"{type(error).__name__}: {error}", "one JSON document") from error
+
+
+def read(path: Path | str, limit: int = MAX_DOCUMENT_BYTES) -> Any:
+    """Parse one JSON file strictly; see `loads`."""
+    return loads(_read_bounded(Path(path), limit), where=str(path), limit=limit)
+
+
+def read_yaml(path: Path | str, limit: int = 2**20) -> Any:
+    """Parse one YAML file strictly: safe types only, no duplicate keys, one document; empty is an error."""
+    text = _read_bounded(Path(path), limit)
+    try:
+        value = yaml.load(text, Loader=_StrictYAML)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UnfitInput(str(path), " ".join(str(error).split()), "one YAML document") from error
+    if value is None:
+        raise UnfitInput(str(path), "an empty document", "a mapping")
+    return value
+
+
+def require_schema(document: Any, name: str, where: str, major: int = 1) -> dict[str, Any]:
+    """The document itself when its ``schema`` says ``name/v<major>``; another major version is refused."""
+    got = document.get("schema") if isinstance(document, dict) else type(document).__name__
+    if got != f"{name}/v{major}":
+        raise UnfitInput(f"{where}: schema", repr(got), f"{name}/v{major}", "Was it written by another release?")
+    return dict(document)
+
+
+def file_digest(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, read in chunks."""
+    try:
+        with Path(path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UnfitInput(str(path), error.strerror or str(error), "a readable file") from error
+
+
+def tree_files(folder: Path | str) -> dict[str, str]:
+    """Name (POSIX, relative) and SHA-256 of every file below a folder, in byte order of the name.
+
+    Raises:
+        UnfitInput: not a folder, empty, or holding a link or anything else that is not a plain file or folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise UnfitInput(str(root), "no folder", "a folder")
+    files: dict[str, str] = {}
+    for path in root.rglob("*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise UnfitInput(str(path), "a link or special file", "plain files only")
+        if path.is_file():
+            files[path.relative_to(root).as_posix()] = file_digest(path)
+    if not files:
+        raise UnfitInput(str(root), "an empty folder", "at least one file")
+    return dict(sorted(files.items(), key=lambda item: item[0].encode()))
+
+
+def tree_digest(files: Mapping[str, str]) -> str:
+    """One digest of a folder's names and contents, from `tree_files`."""
+    return digest(dict(files))
+
+
+def _read_bounded(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(limit + 1)
+    except OSError as error:
+        raise UnfitInput(str(path), error.strerror or str(error), "a readable file") from error
+    if len(data) > limit:
+        raise UnfitInput(str(path), f"more than {limit} bytes", f"at most {limit}")
+    return data
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen = dict(pairs)
+    if len(seen) != len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(key for key in names if names.count(key) > 1)
+        raise UnfitInput(f"key {twice!r}", "it twice in one object", "each key once")
+    return seen
+
+
+def _not_finite(text: str) -> float:
+    raise UnfitInput("number", text, "finite numbers")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _not_finite(text)
+
+
+class _StrictYAML(yaml.SafeLoader):
+    """SafeLoader that refuses duplicate keys and aliases (which can blow up a document)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("an alias: write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                raise yaml.YAMLError(f"the key {key!r} twice {node.value[position][0].start_mark}")
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,1 @@
+"""Records, datasets and the manifests that name them. Free of torch."""

@@ -1,0 +1,77 @@
+"""Files and folders that appear whole, by rename, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from assay import canonical
+from assay.errors import UnfitInput
+
+__all__ = ["fsync_folder", "whole_folder", "write_file"]
+
+TEMPORARY = ".assay-tmp-"
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_file(path: Path | str, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, meets the old bytes or the new ones and nothing between."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+        fsync_folder(target.parent)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_folder(path: Path | str) -> Iterator[Path]:
+    """A temporary folder that takes the name ``path`` when the block ends well, and vanishes when it does not.
+
+    A folder that is already there with the same names and bytes is left as it is, so that a repeated step succeeds.
+
+    Raises:
+        UnfitInput: ``path`` is there with other content.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=target.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        _rename(temporary, target)
+        fsync_folder(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    if target.is_dir() and any(target.iterdir()):
+        if canonical.tree_files(temporary) == canonical.tree_files(target):
+            return
+        raise UnfitInput(str(target), "a folder with other content", "a new name", "Move it away or write elsewhere.")
+    os.replace(temporary, target)

@@ -1,0 +1,74 @@
+"""Every error assay raises on purpose. Each says where, what came, what is needed and what to do.
+
+AssayError              exit 3  could not decide; also the fate of an unexpected error
+├── UnfitInput          exit 2  the input or the usage is wrong
+│   ├── UnknownName     exit 2  a name nobody knows; carries the nearest known one
+│   └── Conflict        exit 2  a name that is taken for ever, by other bytes
+├── Refused             exit 1  the answer is no: a signature, a digest, a decision does not hold
+└── Unreachable         exit 3  a service (MLflow, storage, Kubeflow) did not answer within the bound
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["AssayError", "Conflict", "Refused", "UnfitInput", "UnknownName", "Unreachable"]
+
+
+class AssayError(Exception):
+    """Base of all errors raised on purpose.
+
+    Attributes:
+        where: the argument, file, line or record that is at fault.
+        got: what came.
+        need: what is needed.
+        fix: what to do about it.
+    """
+
+    exit_code = 3
+
+    def __init__(self, where: str, got: str = "", need: str = "", fix: str = "") -> None:
+        self.where, self.got, self.need, self.fix = where, got, need, fix
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        facts = ", ".join(part for part in (self.got and f"got {self.got}", self.need and f"need {self.need}") if part)
+        head = f"{self.where}: {facts}." if facts else f"{self.where}."
+        return f"{head} {self.fix}" if self.fix else head
+
+
+class UnfitInput(AssayError):
+    """The input or the usage is wrong; nothing was written."""
+
+    exit_code = 2
+
+
+class UnknownName(UnfitInput):
+    """A name that nobody knows.
+
+    Attributes:
+        close: the nearest known name, or None.
+        known: all known names.
+    """
+
+    def __init__(self, where: str, got: str, known: Iterable[str]) -> None:
+        self.known = sorted(known)
+        self.close = next(iter(difflib.get_close_matches(got, self.known, n=1, cutoff=0.5)), None)
+        hint = f"Did you mean {self.close!r}? " if self.close else ""
+        super().__init__(f"unknown {where} {got!r}", fix=f"{hint}Known: {', '.join(self.known) or 'none'}.")
+        self.got = got
+
+
+class Conflict(UnfitInput):
+    """A name in a create-once store is already bound to other bytes."""
+
+
+class Refused(AssayError):
+    """The answer is no: what was asked for does not hold."""
+
+    exit_code = 1
+
+
+class Unreachable(AssayError):
+    """A service did not answer within the stated bound; nothing was changed there."""

@@ -1,0 +1,139 @@
+"""Numbers with their uncertainty: no number about a model travels without its interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from scipy.stats import beta, binom
+
+from assay.errors import UnfitInput
+
+__all__ = ["Estimate", "least_for", "paired_difference", "proportion"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A measured number, its confidence interval, and the integers behind it.
+
+    Fields:
+        value: the point estimate; never read by a rule.
+        low, high: ends of the two-sided interval.
+        n: records it rests on; 0 means that nothing was measured, and the interval is then the whole range.
+        confidence: the share of such intervals that hold the truth, at least.
+        method: how the interval was made.
+        counts: the integers behind it, such as ``{"successes": 88, "trials": 100}``.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    confidence: float
+    method: str
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        numbers = (self.value, self.low, self.high, self.confidence)
+        if not all(math.isfinite(number) for number in numbers) or not self.low <= self.value <= self.high:
+            raise UnfitInput("estimate", f"{self.low} <= {self.value} <= {self.high}", "finite numbers in this order")
+        if not 0 < self.confidence < 1 or self.n < 0:
+            raise UnfitInput("estimate", f"confidence {self.confidence}, n {self.n}", "confidence in (0, 1), n >= 0")
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] ({self.confidence:.0%}, n={self.n})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for canonical JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Estimate:
+        """The reverse of `to_json`; a missing or unknown field is an error."""
+        try:
+            made = cls(**document)
+            numbers = (made.value, made.low, made.high, made.confidence, made.n, *made.counts.values())
+            if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
+                raise TypeError("a field that is no number")
+            return made
+        except (TypeError, AttributeError) as error:
+            raise UnfitInput("estimate", str(error), "the fields of an Estimate") from error
+
+
+def proportion(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
+    """A share with its exact (Clopper-Pearson) interval.
+
+    Covers the true share with at least the stated confidence, whatever the share and the number of trials.
+
+    Args:
+        successes: in [0, trials].
+        trials: 0 gives the whole range [0, 1] with n = 0.
+        confidence: of the two-sided interval.
+
+    Reference: Clopper and Pearson, Biometrika 26 (1934), 404-413.
+    """
+    if not 0 <= successes <= trials:
+        raise UnfitInput("proportion", f"{successes} of {trials}", "0 <= successes <= trials")
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes else 0.0
+    high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
+    return Estimate(
+        value=successes / trials if trials else 0.0,
+        low=low,
+        high=high,
+        n=trials,
+        confidence=confidence,
+        method="clopper-pearson",
+        counts={"successes": successes, "trials": trials},
+    )
+
+
+def paired_difference(only_first: int, only_second: int, n: int, confidence: float = 0.95) -> Estimate:
+    """How much more often the first of two models is right, on the same records.
+
+    The difference of two shares is (only_first - only_second) / n. Its interval inverts the exact conditional
+    (McNemar) test: given the ``only_first + only_second`` records on which they differ, the number the first wins is
+    binomial. Half of the error is spent on the number of differing records, half on the split of them, so the interval
+    covers without any approximation.
+
+    Args:
+        only_first: records that only the first model gets right.
+        only_second: records that only the second model gets right.
+        n: all records; at least the sum of the two.
+        confidence: of the two-sided interval.
+
+    Reference: McNemar, Psychometrika 12 (1947), 153-157; Bonferroni over the two exact intervals.
+    """
+    differing = only_first + only_second
+    if min(only_first, only_second) < 0 or differing > n:
+        raise UnfitInput("paired difference", f"{only_first} and {only_second} of {n}", "counts that fit into n")
+    half = 1 - (1 - confidence) / 2
+    discordant, split = proportion(differing, n, half), proportion(only_first, differing, half)
+    corners = [share * (2 * win - 1) for share in (discordant.low, discordant.high) for win in (split.low, split.high)]
+    value = (only_first - only_second) / n if n else 0.0
+    return Estimate(
+        value=value,
+        low=min(*corners, value),
+        high=max(*corners, value),
+        n=n,
+        confidence=confidence,
+        method="mcnemar-exact-bonferroni",
+        counts={"only_first": only_first, "only_second": only_second, "records": n},
+    )
+
+
+def least_for(share: float, bar: float, confidence: float = 0.95, limit: int = 10_000_000) -> int | None:
+    """How many records would settle it: the least n at which a share measured as ``share`` clears ``bar``.
+
+    Returns None when the share is on the wrong side of the bar or ``limit`` would not do.
+    """
+    if share <= bar:
+        return None
+    low, high = 1, limit
+    tail = (1 - confidence) / 2
+    while low < high:
+        n = (low + high) // 2
+        clears = binom.sf(math.floor(share * n) - 1, n, bar) <= tail
+        low, high = (low, n) if clears else (n + 1, high)
+    return low if low < limit else None

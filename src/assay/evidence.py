@@ -1,0 +1,108 @@
+"""Evidence: what was measured about a model, on which records, under which attack, and how.
+
+Written as a signed statement. Times, host names, run ids and durations live only in the predicate's ``run`` object;
+the evidence id is the SHA-256 of the canonical payload without it, so the same measurement made twice is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import Signer
+
+from assay import canonical
+from assay.errors import UnfitInput
+from assay.estimate import Estimate
+from assay.signing import seal, statement
+from assay.threat import ThreatModel
+
+KIND = "evidence"
+
+__all__ = ["KIND", "Evidence", "payload_id", "robust"]
+
+
+def robust(name: str, threat: ThreatModel) -> str:
+    """The name of an estimate made under a threat model, such as ``robust_accuracy/linf:0.1``."""
+    return f"{name}/{threat.key}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Named estimates about exactly one model and one evaluation set.
+
+    Fields:
+        subjects: SHA-256 by name: ``model`` (digest of its folder), ``holdout`` (manifest digest of the records it was
+            measured on), ``dataset`` (manifest digest of the records it was trained on, as the model says), and, where
+            there is one, ``champion``.
+        estimates: by name; one made under a threat model ends in ``/<threat key>``. Accuracies and other shares lie in
+            [0, 1]; ``*_minus_champion`` are paired differences.
+        measured: how: ``threats`` (by key), ``attacks`` (by name, with every setting), ``seed``, ``threads``,
+            ``device``, ``versions``, ``code``, ``image``, ``trained_against``.
+        soundness: name of each soundness check and what it said: ``holds``, ``misses`` or ``not_measured``.
+        truncated: a time limit cut the measurement short.
+        run: run id, times, host: all that may differ between two equal measurements.
+    """
+
+    subjects: dict[str, str]
+    estimates: dict[str, Estimate]
+    measured: dict[str, Any]
+    soundness: dict[str, str] = field(default_factory=dict)
+    truncated: bool = False
+    run: dict[str, Any] = field(default_factory=dict)
+
+    def to_statement(self) -> dict[str, Any]:
+        """The in-toto Statement, ``run`` included."""
+        predicate = {
+            "estimates": {name: estimate.to_json() for name, estimate in self.estimates.items()},
+            "measured": self.measured,
+            "soundness": self.soundness,
+            "truncated": self.truncated,
+            "run": self.run,
+        }
+        return statement(KIND, self.subjects, predicate)
+
+    @property
+    def id(self) -> str:
+        """The evidence id."""
+        return payload_id(self.to_statement())
+
+    @property
+    def sound(self) -> bool:
+        """Every soundness check that ran holds, and at least one ran."""
+        said = set(self.soundness.values())
+        return "holds" in said and "misses" not in said
+
+    def write(self, path: Path | str, signers: Iterable[Signer]) -> bytes:
+        """Write the envelope whole; returns its bytes."""
+        from assay.data.files import write_file
+
+        data = seal(self.to_statement(), signers)
+        write_file(path, data)
+        return data
+
+    @classmethod
+    def from_statement(cls, document: Mapping[str, Any]) -> Evidence:
+        """Read a verified statement; anything missing or of another shape is an error."""
+        try:
+            body = document["predicate"]
+            return cls(
+                subjects={entry["name"]: entry["digest"]["sha256"] for entry in document["subject"]},
+                estimates={name: Estimate.from_json(value) for name, value in body["estimates"].items()},
+                measured=dict(body["measured"]),
+                soundness=dict(body["soundness"]),
+                truncated=bool(body["truncated"]),
+                run=dict(body["run"]),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise UnfitInput(
+                "evidence", f"{type(error).__name__}: {error}", "an assay.evidence/v1 predicate"
+            ) from error
+
+
+def payload_id(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a statement's canonical payload without its predicate's ``run`` object."""
+    predicate = {key: value for key, value in document["predicate"].items() if key != "run"}
+    return canonical.digest({**document, "predicate": predicate})

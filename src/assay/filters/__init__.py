@@ -1,0 +1,3 @@
+"""Poison filters: ``suspicion(features, labels, ...)`` per record, one file each."""
+
+HELPERS: tuple[str, ...] = ("step", "features", "decide")

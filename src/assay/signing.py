@@ -1,0 +1,290 @@
+"""Signed statements: in-toto Statements in DSSE envelopes, through securesystemslib. No cryptography of our own.
+
+A keyring lists the public keys that may sign, each with the role it may sign in and its assurance (``local`` for a key
+made on a laptop, ``managed`` for one from a KMS or a mounted secret). The signature covers the payload's bytes; what a
+verifier reads comes from the verified bytes only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
+
+from assay import canonical
+from assay.data.files import write_file
+from assay.errors import Refused, UnfitInput
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+MAX_ENVELOPE_BYTES = 16 * 2**20
+Role = Literal["uploader", "evaluator", "promoter", "approver"]
+Assurance = Literal["local", "managed"]
+
+__all__ = [
+    "KeyEntry",
+    "Keyring",
+    "Opened",
+    "Role",
+    "load_signer",
+    "make_key",
+    "peek",
+    "public_entry",
+    "seal",
+    "statement",
+    "unseal",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyEntry:
+    """A public key and what it may do.
+
+    Fields:
+        keyid: as securesystemslib computes it.
+        public: keytype, scheme and value, as securesystemslib writes them.
+        roles: what it may sign.
+        assurance: ``local`` or ``managed``.
+        not_before, not_after: ISO 8601 instants with zone, or empty for no limit.
+        uri: of the private half in a KMS, or empty.
+    """
+
+    keyid: str
+    public: dict[str, Any]
+    roles: tuple[Role, ...]
+    assurance: Assurance = "local"
+    not_before: str = ""
+    not_after: str = ""
+    uri: str = ""
+
+    def key(self) -> Key:
+        """The key as securesystemslib knows it."""
+        return SSlibKey.from_dict(self.keyid, dict(self.public))
+
+    def valid_at(self, now: datetime) -> bool:
+        """Whether the instant lies within the key's validity."""
+        after = not self.not_before or datetime.fromisoformat(self.not_before) <= now
+        return after and (not self.not_after or now < datetime.fromisoformat(self.not_after))
+
+
+@dataclass(frozen=True)
+class Keyring:
+    """The public keys that may sign, and payloads that count no more.
+
+    Fields:
+        keys: by role.
+        revoked: SHA-256 of revoked payloads.
+    """
+
+    keys: tuple[KeyEntry, ...] = ()
+    revoked: frozenset[str] = field(default_factory=frozenset)
+
+    def for_role(self, role: Role, now: datetime | None = None) -> list[KeyEntry]:
+        """The keys that may sign in a role (at an instant)."""
+        return [entry for entry in self.keys if role in entry.roles and (now is None or entry.valid_at(now))]
+
+    @classmethod
+    def load(cls, path: Path | str) -> Keyring:
+        """Read ``keys.json``; a missing file is an empty keyring, which verifies nothing."""
+        if not Path(path).exists():
+            return cls()
+        document = canonical.require_schema(canonical.read(path), "assay.keys", str(path))
+        try:
+            entries = tuple(KeyEntry(**entry | {"roles": tuple(entry["roles"])}) for entry in document["keys"])
+            for entry in entries:
+                entry.key()
+        except Exception as error:  # securesystemslib raises many kinds; all mean a broken key list
+            raise UnfitInput(str(path), f"{type(error).__name__}: {error}", "an assay.keys/v1 document") from error
+        return cls(entries, frozenset(document.get("revoked", ())))
+
+    def save(self, path: Path | str) -> None:
+        """Write ``keys.json`` whole."""
+        document = {
+            "schema": "assay.keys/v1",
+            "keys": [asdict(entry) for entry in self.keys],
+            "revoked": sorted(self.revoked),
+        }
+        write_file(path, canonical.dumps(document))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A statement from a verified envelope, and who signed it.
+
+    Fields:
+        statement: the in-toto Statement.
+        keyids: of the keys whose signatures hold; empty for an unsigned envelope.
+        assurance: the least of theirs; ``local`` when unsigned.
+        payload_digest: SHA-256 of the payload's bytes.
+    """
+
+    statement: dict[str, Any]
+    keyids: tuple[str, ...]
+    assurance: Assurance
+    payload_digest: str
+
+    @property
+    def predicate(self) -> dict[str, Any]:
+        """The statement's predicate."""
+        return dict(self.statement["predicate"])
+
+
+def make_key(path: Path | str, roles: Iterable[Role], assurance: Assurance = "local") -> KeyEntry:
+    """Make an ed25519 key: the private PEM at ``path`` (mode 0600, never overwritten); returns its public entry."""
+    signer = CryptoSigner(Ed25519PrivateKey.generate())
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise UnfitInput(str(target), "a file that exists", "a new name for the private key") from error
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(signer.private_bytes)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return public_entry(signer, roles, assurance)
+
+
+def public_entry(signer: Signer, roles: Iterable[Role], assurance: Assurance = "local") -> KeyEntry:
+    """The keyring entry of a signer's public key."""
+    key = signer.public_key
+    return KeyEntry(keyid=key.keyid, public=key.to_dict(), roles=tuple(roles), assurance=assurance)
+
+
+def load_signer(uri: str, keyring: Keyring | None = None) -> Signer:
+    """The signer behind a path to a PEM file, or a KMS URI of securesystemslib (``awskms:``, ``gcpkms:``, ``hv:``).
+
+    A KMS key needs its public half in the keyring, in an entry with this URI.
+
+    Raises:
+        UnfitInput: no such key, or one that cannot be read.
+    """
+    scheme, _, rest = uri.partition(":")
+    try:
+        if rest and scheme != "file2":
+            entry = next((entry for entry in (keyring or Keyring()).keys if entry.uri == uri), None)
+            if entry is None:
+                raise UnfitInput(f"key {uri}", "no keyring entry with this uri", "its public key in keys.json")
+            return Signer.from_priv_key_uri(uri, entry.key())
+        return CryptoSigner(load_pem_private_key(Path(uri.removeprefix("file2:")).read_bytes(), password=None))
+    except UnfitInput:
+        raise
+    except OSError as error:
+        raise UnfitInput(
+            f"key {uri}", error.strerror or str(error), "a readable PEM file", "assay init makes one."
+        ) from error
+    except Exception as error:  # key parsers and KMS clients raise their own kinds
+        raise UnfitInput(f"key {uri}", f"{type(error).__name__}: {error}", "a private key that loads") from error
+
+
+def statement(kind: str, subjects: dict[str, str], predicate: dict[str, Any]) -> dict[str, Any]:
+    """An in-toto Statement v1 of predicate type ``urn:assay:<kind>:v1`` about subjects (name to SHA-256)."""
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": name, "digest": {"sha256": value}} for name, value in sorted(subjects.items())],
+        "predicateType": f"urn:assay:{kind}:v1",
+        "predicate": {"schema": f"assay.{kind}/v1"} | predicate,
+    }
+
+
+def seal(document: dict[str, Any], signers: Iterable[Signer] = ()) -> bytes:
+    """The envelope of a statement, signed by each signer; without one the signature list is empty."""
+    envelope = Envelope(canonical.dumps(document), PAYLOAD_TYPE, {})
+    for signer in signers:
+        envelope.sign(signer)
+    return canonical.dumps(envelope.to_dict())
+
+
+def peek(data: bytes, where: str = "envelope") -> dict[str, Any]:
+    """The statement of an envelope, UNVERIFIED: for display and indexes, never for a decision."""
+    return _statement(_envelope(data, where).payload, where)
+
+
+def unseal(
+    data: bytes,
+    keyring: Keyring,
+    *,
+    kind: str,
+    role: Role,
+    threshold: int = 1,
+    now: datetime | None = None,
+    allow_unsigned: bool = False,
+    where: str = "envelope",
+) -> Opened:
+    """Verify an envelope and return its statement.
+
+    Steps: 1. size and shape of the envelope; 2. at least ``threshold`` signatures of distinct keys of the role, valid
+    now; 3. payload type; 4. the payload parses strictly; 5. it is a Statement with the expected predicate type and
+    schema; 6. it is not revoked.
+
+    Args:
+        data: bytes of the envelope.
+        keyring: whom to trust.
+        kind: ``evidence``, ``decision``, ``promotion``, ``incident``, ``batch``, ``quarantine``.
+        role: in which the signers must be listed.
+        threshold: signatures needed, at least 1.
+        now: the instant at which keys must be valid; None skips that check.
+        allow_unsigned: accept an envelope with an EMPTY signature list (the gate then answers inconclusive). One with
+            signatures is always verified.
+        where: for messages.
+
+    Raises:
+        Refused: any of the steps says no.
+    """
+    try:
+        envelope = _envelope(data, where)
+        keyids: tuple[str, ...] = ()
+        entries = {entry.keyid: entry for entry in keyring.for_role(role, now)}
+        if envelope.signatures or not allow_unsigned:
+            accepted = envelope.verify([entry.key() for entry in entries.values()], max(threshold, 1))
+            keyids = tuple(sorted(accepted))
+        if envelope.payload_type != PAYLOAD_TYPE:
+            raise Refused(f"{where}: payload type", envelope.payload_type, PAYLOAD_TYPE)
+        document = _statement(envelope.payload, where)
+    except Refused:
+        raise
+    except Exception as error:  # securesystemslib refuses by KeyError, TypeError, ValueError, VerificationError, ...
+        raise Refused(
+            f"{where}: signature", f"{type(error).__name__}: {error}", f"{threshold} signature(s) of role {role}"
+        ) from error
+    _require_kind(document, kind, where)
+    payload_digest = canonical.sha256(envelope.payload)
+    if payload_digest in keyring.revoked:
+        raise Refused(where, f"payload {payload_digest[:12]}, which is revoked", "a payload that still counts")
+    managed = bool(keyids) and all(entries[keyid].assurance == "managed" for keyid in keyids)
+    return Opened(document, keyids, "managed" if managed else "local", payload_digest)
+
+
+def _envelope(data: bytes, where: str) -> Envelope:
+    document = canonical.loads(data, where, MAX_ENVELOPE_BYTES)
+    try:
+        envelope = Envelope.from_dict(document)
+    except Exception as error:  # the parser raises many kinds
+        raise UnfitInput(where, f"{type(error).__name__}: {error}", "a DSSE envelope") from error
+    if len(envelope.signatures) != len(document.get("signatures", ())):
+        raise UnfitInput(where, "two signatures of one key", "each key once")
+    return envelope
+
+
+def _statement(payload: bytes, where: str) -> dict[str, Any]:
+    document = canonical.loads(payload, f"{where}: payload", MAX_ENVELOPE_BYTES)
+    if not isinstance(document, dict) or document.get("_type") != STATEMENT_TYPE:
+        raise UnfitInput(f"{where}: payload", "another document", f"a {STATEMENT_TYPE}")
+    if not isinstance(document.get("predicate"), dict) or not isinstance(document.get("subject"), list):
+        raise UnfitInput(f"{where}: payload", "no predicate or subject", f"a {STATEMENT_TYPE}")
+    return document
+
+
+def _require_kind(document: dict[str, Any], kind: str, where: str) -> None:
+    got = (document.get("predicateType"), document["predicate"].get("schema"))
+    need = (f"urn:assay:{kind}:v1", f"assay.{kind}/v1")
+    if got != need:
+        raise Refused(f"{where}: predicate", f"{got[0]} with schema {got[1]}", f"{need[0]} with schema {need[1]}")

@@ -1,0 +1,86 @@
+"""Where a run keeps its ledger, tracking store and keys: folders under ``.assay/`` on a laptop, services on a cluster.
+
+Read from the environment, so that a step in a pod and a verb on a laptop find it the same way:
+
+    ASSAY_HOME            folder of everything local                 .assay
+    ASSAY_LEDGER          the ledger                                 $ASSAY_HOME/ledger
+    ASSAY_KEYS            keyring of public keys                     $ASSAY_HOME/keys/keys.json
+    ASSAY_EVALUATOR_KEY   private key that signs evidence, decisions $ASSAY_HOME/keys/evaluator.pem
+    ASSAY_PROMOTER_KEY    private key that signs promotions          $ASSAY_HOME/keys/promoter.pem
+    ASSAY_RUN_ID          id of the pipeline run                     given by the pipeline
+    MLFLOW_TRACKING_URI   MLflow                                     sqlite under $ASSAY_HOME
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from securesystemslib.signer import Signer
+
+from assay.errors import UnfitInput
+from assay.ledger import Ledger, open_ledger
+from assay.signing import Keyring, Role, load_signer
+
+__all__ = ["Workspace"]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The places of one installation; frozen text, opened when asked."""
+
+    home: Path
+    ledger_uri: str
+    keyring_path: Path
+    signer_uris: dict[Role, str]
+    tracking_uri: str
+
+    @classmethod
+    def from_env(cls) -> Workspace:
+        """The workspace the environment names; creates nothing."""
+        home = Path(os.environ.get("ASSAY_HOME", ".assay")).absolute()
+        return cls(
+            home=home,
+            ledger_uri=os.environ.get("ASSAY_LEDGER", str(home / "ledger")),
+            keyring_path=Path(os.environ.get("ASSAY_KEYS", str(home / "keys" / "keys.json"))),
+            signer_uris={
+                "evaluator": os.environ.get("ASSAY_EVALUATOR_KEY", str(home / "keys" / "evaluator.pem")),
+                "promoter": os.environ.get("ASSAY_PROMOTER_KEY", str(home / "keys" / "promoter.pem")),
+            },
+            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
+        )
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger, opened."""
+        return open_ledger(self.ledger_uri)
+
+    @property
+    def keyring(self) -> Keyring:
+        """The public keys."""
+        return Keyring.load(self.keyring_path)
+
+    def signers(self, role: Role) -> list[Signer]:
+        """The signer of a role, or none when no key is there (what it would sign is then written unsigned).
+
+        Raises:
+            UnfitInput: a key that is named but cannot be used.
+        """
+        uri = self.signer_uris.get(role)
+        if uri is None:
+            raise UnfitInput(f"key of role {role}", "no setting", f"ASSAY_{role.upper()}_KEY")
+        if ":" not in uri and not Path(uri).exists():
+            return []
+        return [load_signer(uri, self.keyring)]
+
+    def environment(self) -> dict[str, str]:
+        """The variables that make another process find this workspace."""
+        return {
+            "ASSAY_HOME": str(self.home),
+            "ASSAY_LEDGER": self.ledger_uri,
+            "ASSAY_KEYS": str(self.keyring_path),
+            "ASSAY_EVALUATOR_KEY": self.signer_uris["evaluator"],
+            "ASSAY_PROMOTER_KEY": self.signer_uris["promoter"],
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+        }
