@@ -70,7 +70,9 @@ def loads(data: bytes | str, where: str = "JSON", limit: int = MAX_DOCUMENT_BYTE
         raise UnfitInput(where, f"{len(data)} bytes", f"at most {limit}")
     try:
         text = data.decode("utf-8", "strict") if isinstance(data, bytes) else data
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_not_finite, parse_float=_finite)
+        return json.loads(
+            text, object_pairs_hook=_no_duplicates, parse_constant=_not_finite, parse_float=_finite, parse_int=_exact
+        )
     except UnfitInput as error:
         raise UnfitInput(f"{where}: {error.where}", error.got, error.need) from error
     except (ValueError, RecursionError) as error:
@@ -163,6 +165,12 @@ def _not_finite(text: str) -> float:
 def _finite(text: str) -> float:
     value = float(text)
     return value if math.isfinite(value) else _not_finite(text)
+
+
+def _exact(text: str) -> int | float:
+    """Integers that canonical JSON can hold; greater ones are the doubles whose shortest form they are."""
+    value = int(text) if len(text) < 20 else 2**53
+    return value if -(2**53) < value < 2**53 else _finite(text)
 
 
 class _StrictYAML(yaml.SafeLoader):

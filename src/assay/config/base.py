@@ -62,7 +62,7 @@ def _fields_at(model: type[pydantic.BaseModel], place: tuple[int | str, ...]) ->
             continue
         inner = [m.model_fields[part].annotation for m in here if part in m.model_fields]
         here = [section for annotation in inner for section in _sections(annotation)] or here
-    return sorted({name for section in here for name in section.model_fields})
+    return sorted({field.alias or name for section in here for name, field in section.model_fields.items()})
 
 
 def _sections(annotation: Any) -> list[type[pydantic.BaseModel]]:

@@ -23,8 +23,8 @@ class SourceConfig(Section):
         trust: ``trusted`` records are split into calibration and hold-out and never trained on.
     """
 
-    name: str = pydantic.Field(pattern=rf"\A{NAME.pattern}\Z")
-    batch: str = pydantic.Field(default="", pattern=rf"\A({NAME.pattern})?\Z")
+    name: str = pydantic.Field(pattern=rf"^{NAME.pattern}$")
+    batch: str = pydantic.Field(default="", pattern=rf"^({NAME.pattern})?$")
     uri: str = pydantic.Field(min_length=1)
     labels_uri: str = ""
     trust: Literal["untrusted", "standard", "trusted"] = "standard"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 import yaml
@@ -21,22 +22,27 @@ from assay.config.sanitize import SanitizeConfig
 from assay.config.train import TrainConfig
 from assay.errors import UnfitInput
 
-SCHEMA = "assay.config/v1"
-
 __all__ = ["Config", "Target"]
 
 
 class Target(Section):
     """Where a promoted model goes: the registered model and the alias that serving follows."""
 
-    model: str = pydantic.Field(default="model", pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-    alias: str = pydantic.Field(default="champion", pattern=r"\A(?!latest\Z|v[0-9]+\Z)[a-z][a-z0-9-]{0,63}\Z")
+    model: str = pydantic.Field(default="model", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    alias: str = pydantic.Field(default="champion", pattern=r"^[a-z][a-z0-9-]{0,63}$")
+
+    @pydantic.field_validator("alias")
+    @classmethod
+    def _not_reserved(cls, alias: str) -> str:
+        if alias == "latest" or re.fullmatch(r"v[0-9]+", alias):
+            raise ValueError("an alias that MLflow does not keep for itself (latest, v1, v2, ...)")
+        return alias
 
 
 class Config(Section):
     """One section a step; see each."""
 
-    schema_: str = pydantic.Field(default=SCHEMA, alias="schema", pattern=rf"\A{SCHEMA}\Z")
+    schema_: Literal["assay.config/v1"] = pydantic.Field(default="assay.config/v1", alias="schema")
     sources: tuple[SourceConfig, ...] = pydantic.Field(min_length=1)
     ingest: IngestConfig = IngestConfig()
     sanitize: SanitizeConfig = SanitizeConfig()

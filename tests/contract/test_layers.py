@@ -1,0 +1,73 @@
+"""The boundaries between the parts, held by reading the imports and by loading the modules."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LIBRARY = ROOT / "src" / "assay"
+STEPS = ("ingest", "sanitize", "filters", "train", "evaluate", "gate", "promote", "monitor", "trace", "contain")
+MAY_USE_KFP = (
+    "runner",
+    "kubeflow",
+    "cli/run.py",
+    "cli/compile.py",
+    "cli/submit.py",
+    "cli/schedule.py",
+    "cli/runs.py",
+    "cli/doctor.py",
+)
+TORCH_FREE = (
+    "assay.ingest.step", "assay.sanitize.step", "assay.gate.step", "assay.promote", "assay.monitor", "assay.trace", "assay.contain",
+    "assay.verify", "assay.audit", "assay.report.page", "assay.quarantine", "assay.cli.main", "assay.config",
+)  # fmt: skip
+
+
+def imports(file: Path) -> list[str]:
+    """Every module a file imports, inside functions too."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def owner(path: Path) -> str:
+    return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("file", sorted(LIBRARY.rglob("*.py")), ids=lambda file: str(file.relative_to(LIBRARY)))
+def test_a_file_imports_only_what_its_layer_may(file: Path) -> None:
+    place = file.relative_to(LIBRARY).as_posix()
+    for name in imports(file):
+        top, _, rest = name.partition(".")
+        if top == "kfp":
+            assert place.startswith(MAY_USE_KFP), f"{place} imports {name}"
+        if top != "assay" or not rest:
+            continue
+        used = rest.split(".")[0]
+        if used in ("components", "pipelines"):
+            assert place.startswith(MAY_USE_KFP), f"{place} imports {name}"
+        if owner(file) in STEPS and used in STEPS:
+            assert used == owner(file) or {used, owner(file)} == {"trace", "contain"}, (
+                f"step {place} imports step {name}"
+            )
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_a_step_that_needs_no_torch_does_not_load_it(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr or f"{module} loads torch"
+
+
+def test_files_speak_in_modules_of_a_size_to_read() -> None:
+    lines = sorted(len(file.read_text().splitlines()) for file in LIBRARY.rglob("*.py") if file.name != "__init__.py")
+    assert lines[len(lines) // 2] <= 250
