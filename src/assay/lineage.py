@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +25,11 @@ import pyarrow.parquet as pq
 
 from assay import canonical
 from assay.data.dataset import Dataset
+from assay.data.findings import Finding, findings_bytes
 from assay.ledger import Ledger, put_document
 from assay.workspace import Workspace
 
-__all__ = ["StepRecord", "put_dataset", "run_id", "step"]
+__all__ = ["StepRecord", "put_dataset", "put_findings", "run_id", "step"]
 
 
 @dataclass
@@ -65,13 +66,17 @@ class StepRecord:
     def uses(self, dataset: Dataset, context: str) -> None:
         """The step reads a dataset, as ``training``, ``calibration``, ``holdout``, ``reference`` or ``current``."""
         self.inputs.append(("dataset", dataset.manifest.digest, context))
-        self._note(dataset, context)
+        self._note(dataset, context, "read")
 
     def makes(self, dataset: Dataset, context: str) -> None:
         """The step writes a dataset: its manifest and record list go into the ledger now."""
         put_dataset(self.ledger, dataset)
         self.outputs.append(("dataset", dataset.manifest.digest, context))
-        self._note(dataset, context)
+        self._note(dataset, context, "made")
+
+    def finds(self, findings: Iterable[Finding]) -> str:
+        """The step gives its reasons: the findings go into the ledger now; see `put_findings`."""
+        return put_findings(self.ledger, findings)
 
     def reads(self, kind: str, digest: str, context: str = "") -> None:
         """The step reads something that is no dataset: a model, evidence, a decision."""
@@ -85,13 +90,14 @@ class StepRecord:
         """A file or folder to copy beside the MLflow run."""
         self.artifacts.append(str(path))
 
-    def _note(self, dataset: Dataset, context: str) -> None:
+    def _note(self, dataset: Dataset, context: str, direction: str) -> None:
         content = dataset.manifest.content
         self.datasets.append(
             {
                 "digest": dataset.manifest.digest,
                 "content_digest": dataset.manifest.content_digest,
                 "context": context,
+                "direction": direction,
                 "records": content.records,
                 "columns": [column.name for column in content.columns],
                 "sources": [f"{share.source}/{share.batch}" for share in dataset.manifest.history.sources],
@@ -132,6 +138,20 @@ def put_dataset(ledger: Ledger, dataset: Dataset) -> None:
     """Bind a dataset's manifest and record list in the ledger."""
     ledger.put(f"records/{dataset.manifest.content_digest}.parquet", record_list(dataset))
     put_document(ledger, f"manifests/{dataset.manifest.digest}.json", dataset.manifest.to_json())
+
+
+def put_findings(ledger: Ledger, findings: Iterable[Finding]) -> str:
+    """Bind a list of findings in the ledger; returns its SHA-256, or an empty text when there are none.
+
+    The SHA-256 is the one that `assay.data.findings.split` writes into the history of both parts.
+    """
+    listed = sorted(set(findings))
+    if not listed:
+        return ""
+    data = findings_bytes(listed)
+    name = canonical.sha256(data)
+    ledger.put(f"findings/{name}.parquet", data)
+    return name
 
 
 def record_list(dataset: Dataset) -> bytes:
