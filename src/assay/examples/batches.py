@@ -17,9 +17,8 @@ from assay.data.records import RecordId
 
 TRUSTED = "in-house"
 VENDORS = ("vendor-a", "vendor-b", "vendor-c")
-BATCH = "2026-10"
 
-__all__ = ["BATCH", "TRUSTED", "VENDORS", "Planted", "deal", "write_batch", "write_config"]
+__all__ = ["TRUSTED", "VENDORS", "Planted", "deal", "write_batch", "write_config"]
 
 Planted = tuple[RecordId, ...]
 
@@ -31,9 +30,11 @@ def deal(records: int, trusted: int, generator: np.random.Generator) -> dict[str
     return {TRUSTED: order[:trusted], **dict(zip(VENDORS, parts, strict=True))}
 
 
-def write_batch(folder: Path, source: str, columns: Mapping[str, pa.Array], labels: npt.NDArray[np.int64]) -> Path:
+def write_batch(
+    folder: Path, source: str, batch: str, columns: Mapping[str, pa.Array], labels: npt.NDArray[np.int64]
+) -> Path:
     """One Parquet batch of a source; returns its path."""
-    path = folder / source / f"{BATCH}.parquet"
+    path = folder / source / f"{batch}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({**columns, "label": pa.array(labels)}), sink)
@@ -41,10 +42,10 @@ def write_batch(folder: Path, source: str, columns: Mapping[str, pa.Array], labe
     return path
 
 
-def write_config(folder: Path, sections: dict[str, Any]) -> Path:
+def write_config(folder: Path, batch: str, sections: dict[str, Any]) -> Path:
     """``assay.yaml`` over the batches of all sources; returns its path."""
     sources = [
-        {"name": name, "batch": BATCH, "uri": f"{name}/{BATCH}.parquet"}
+        {"name": name, "batch": batch, "uri": f"{name}/{batch}.parquet"}
         | ({"trust": "trusted"} if name == TRUSTED else {})
         for name in (*VENDORS, TRUSTED)
     ]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from assay.data.records import RecordId
-from assay.examples.batches import BATCH, VENDORS, Planted, deal, write_batch, write_config
+from assay.examples.batches import VENDORS, Planted, deal, write_batch, write_config
 
 __all__ = ["Tiny"]
 
@@ -23,12 +23,14 @@ class Tiny:
         trusted: of the trusted source.
         planted: rows of the last vendor with a value no honest row has, for sanitize to find.
         seed: of everything.
+        batch: name of every source's batch; other settings need another name, for a name is taken for ever.
     """
 
     records: int = 120
     trusted: int = 60
     planted: int = 3
     seed: int = 0
+    batch: str = "2026-10"
 
     def write(self, folder: Path) -> tuple[Path, Planted]:
         """Write batches and ``assay.yaml``; returns its path and the planted records."""
@@ -40,10 +42,10 @@ class Tiny:
             values = x[rows].copy()
             if source == VENDORS[-1]:
                 values[: self.planted, 0] = np.nan
-                planted = tuple(RecordId(source, BATCH, row) for row in range(self.planted))
+                planted = tuple(RecordId(source, self.batch, row) for row in range(self.planted))
             columns = {f"f{index}": pa.array(values[:, index]) for index in range(values.shape[1])}
-            write_batch(folder, source, columns, labels[rows])
-        return write_config(folder, self._sections()), planted
+            write_batch(folder, source, self.batch, columns, labels[rows])
+        return write_config(folder, self.batch, self._sections()), planted
 
     def _sections(self) -> dict[str, object]:
         return {
