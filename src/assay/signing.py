@@ -8,6 +8,7 @@ verifier reads comes from the verified bytes only.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -20,8 +21,8 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
 from assay import canonical
-from assay.data.files import write_file
-from assay.errors import Refused, UnfitInput
+from assay.data.files import TEMPORARY, fsync_folder, write_file
+from assay.errors import Refused, UnfitInput, Unreachable
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -138,18 +139,26 @@ class Opened:
 
 
 def make_key(path: Path | str, roles: Iterable[Role], assurance: Assurance = "local") -> KeyEntry:
-    """Make an ed25519 key: the private PEM at ``path`` (mode 0600, never overwritten); returns its public entry."""
+    """Make an ed25519 key: the private PEM at ``path``, mode 0600, whole or not at all; returns its public entry.
+
+    Raises:
+        UnfitInput: ``path`` is there already; a key is never overwritten.
+    """
     signer = CryptoSigner(Ed25519PrivateKey.generate())
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)  # made with mode 0600
     try:
-        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(signer.private_bytes)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(temporary, target)
     except FileExistsError as error:
         raise UnfitInput(str(target), "a file that exists", "a new name for the private key") from error
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(signer.private_bytes)
-        stream.flush()
-        os.fsync(stream.fileno())
+    finally:
+        os.unlink(temporary)
+    fsync_folder(target.parent)
     return public_entry(signer, roles, assurance)
 
 
@@ -196,10 +205,17 @@ def statement(kind: str, subjects: dict[str, str], predicate: dict[str, Any]) ->
 
 
 def seal(document: dict[str, Any], signers: Iterable[Signer] = ()) -> bytes:
-    """The envelope of a statement, signed by each signer; without one the signature list is empty."""
+    """The envelope of a statement, signed by each signer; without one the signature list is empty.
+
+    Raises:
+        Unreachable: a key service that does not sign; nothing was written.
+    """
     envelope = Envelope(canonical.dumps(document), PAYLOAD_TYPE, {})
     for signer in signers:
-        envelope.sign(signer)
+        try:
+            envelope.sign(signer)
+        except Exception as error:  # every key service raises its own kinds
+            raise Unreachable("signing", f"{type(error).__name__}: {error}", "a key service that signs") from error
     return canonical.dumps(envelope.to_dict())
 
 

@@ -14,14 +14,17 @@ Read from the environment, so that a step in a pod and a verb on a laptop find i
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from securesystemslib.signer import Signer
 
+from assay.data.files import write_file
 from assay.errors import UnfitInput
 from assay.ledger import Ledger, open_ledger
-from assay.signing import Keyring, Role, load_signer
+from assay.signing import Keyring, Role, load_signer, make_key, public_entry
+
+LOCAL_ROLES: tuple[Role, ...] = ("evaluator", "promoter")
 
 __all__ = ["Workspace"]
 
@@ -61,6 +64,33 @@ class Workspace:
         """The public keys."""
         return Keyring.load(self.keyring_path)
 
+    def initialise(self) -> list[str]:
+        """Make what a laptop needs: an evaluator key, a promoter key, and the keyring that lists them.
+
+        What is there stays; a key that a setting places elsewhere is left to whoever placed it. Safe to call twice, and
+        from two processes at once: each name is won by one of them, and both list the keys that won.
+
+        Returns:
+            The paths that this call created.
+        """
+        created = []
+        ignore = self.home / ".gitignore"
+        if not ignore.exists():
+            write_file(ignore, b"*\n")
+            created.append(str(ignore))
+        entries = list(self.keyring.keys)
+        for role in LOCAL_ROLES:
+            path = self.home / "keys" / f"{role}.pem"
+            if self.signer_uris[role] != str(path):
+                continue
+            created += [str(path)] if _make_key_once(path, role) else []
+            made = public_entry(load_signer(str(path)), (role,))
+            entries += [made] if made.keyid not in {entry.keyid for entry in entries} else []
+        if tuple(entries) != self.keyring.keys:
+            created += [] if self.keyring_path.exists() else [str(self.keyring_path)]
+            replace(self.keyring, keys=tuple(entries)).save(self.keyring_path)
+        return created
+
     def signers(self, role: Role) -> list[Signer]:
         """The signer of a role, or none when no key is there (what it would sign is then written unsigned).
 
@@ -84,3 +114,16 @@ class Workspace:
             "ASSAY_PROMOTER_KEY": self.signer_uris["promoter"],
             "MLFLOW_TRACKING_URI": self.tracking_uri,
         }
+
+
+def _make_key_once(path: Path, role: Role) -> bool:
+    """Make a key unless there is one; False when there was, or when another process won the name."""
+    if path.exists():
+        return False
+    try:
+        make_key(path, (role,))
+    except UnfitInput:
+        if path.exists():
+            return False
+        raise
+    return True
