@@ -4,4 +4,17 @@ Stays lazy: inside a task kfp has no decorators, so nothing here may import a co
 built: ``from assay.components.gate.component import gate``.
 """
 
-STEPS = ("ingest", "sanitize", "filter_poison", "train", "evaluate", "gate", "promote")
+STEPS = (
+    "ingest",
+    "sanitize",
+    "filter_poison",
+    "train",
+    "evaluate",
+    "gate",
+    "report",
+    "promote",
+    "withhold",
+    "monitor",
+    "record_action",
+    "import_model",
+)

@@ -1,31 +1,76 @@
-"""Where steps run on a cluster: GPUs, nodes, memory, secrets, and the one image."""
+"""Where steps run on a cluster: GPUs, nodes, memory, environment, secrets, and the one image."""
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from typing import Annotated, Literal
 
 import pydantic
 
 from assay import __version__
 from assay.config.base import Section
 
-__all__ = ["Placement", "Resources", "Secret", "Toleration"]
+Step = Literal[
+    "ingest",
+    "sanitize",
+    "filter_poison",
+    "train",
+    "evaluate",
+    "gate",
+    "report",
+    "promote",
+    "withhold",
+    "monitor",
+    "record_action",
+    "import_model",
+]
+Quantity = Annotated[str, pydantic.Field(pattern=r"^([0-9]+(\.[0-9]+)?([EPTGMk]i?|m)?)?$")]
+ObjectName = Annotated[str, pydantic.Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+Variable = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+__all__ = ["DEFAULT_IMAGE", "Placement", "Resources", "Secret", "Step", "Toleration"]
+
+DEFAULT_IMAGE = f"ghcr.io/assay/assay-python:{__version__}"
 
 
 class Toleration(Section):
-    """A taint that a step's pod tolerates."""
+    """A taint that a step's pod tolerates; an empty effect or key means every one."""
 
     key: str = ""
     operator: Literal["Exists", "Equal"] = "Exists"
     value: str = ""
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
 
+    @pydantic.model_validator(mode="after")
+    def _as_kubernetes_takes_it(self) -> Toleration:
+        if self.operator == "Exists" and self.value:
+            raise ValueError("no value beside operator Exists")
+        if self.operator == "Equal" and not self.key:
+            raise ValueError("a key beside operator Equal")
+        return self
+
 
 class Secret(Section):
-    """A Kubernetes secret as environment variables: secret key to variable."""
+    """A Kubernetes secret, as environment variables, as files, or both.
 
-    name: str
-    env: dict[str, str] = pydantic.Field(min_length=1)
+    Fields:
+        name: of the secret.
+        env: secret key to environment variable.
+        mount: folder in which its keys appear as files, or empty.
+        steps: the steps that get it; empty means all. The evaluator's key belongs to evaluate and gate alone, the
+            promoter's key to promote alone.
+    """
+
+    name: ObjectName
+    env: dict[str, Variable] = pydantic.Field(default_factory=dict)
+    mount: str = pydantic.Field(default="", pattern=r"^(/[^/]+)*$")
+    steps: tuple[Step, ...] = ()
+
+    @pydantic.model_validator(mode="after")
+    def _is_used(self) -> Secret:
+        if not (self.env or self.mount):
+            raise ValueError("env, mount, or both")
+        return self
 
 
 class Placement(Section):
@@ -44,25 +89,27 @@ class Placement(Section):
     gpu_type: str = "nvidia.com/gpu"
     node_selector: dict[str, str] = pydantic.Field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
-    cpu: str = ""
-    memory: str = ""
-    shared_memory: str = "1Gi"
+    cpu: Quantity = ""
+    memory: Quantity = ""
+    shared_memory: Quantity = pydantic.Field(default="1Gi", min_length=1)
 
 
 class Resources(Section):
     """Placement of all steps.
 
     Fields:
-        image: the one image of all steps, by tag or digest.
+        image: the one image of all steps, by tag or digest; the default follows ``ASSAY_IMAGE``.
         default: of the steps that need no GPU.
         gpu: of train and evaluate.
         runtime_node_selector: also offer the node selector of the GPU steps as a run parameter (JSON), which then
             takes precedence.
-        secrets: environment of every step.
+        environment: variables of every step, such as ``ASSAY_LEDGER`` and ``MLFLOW_TRACKING_URI``.
+        secrets: see each.
         image_pull_secrets: names.
+        run_as_user: numeric user and group of every step's container.
     """
 
-    image: str = f"ghcr.io/assay/assay-python:{__version__}"
+    image: str = pydantic.Field(default_factory=lambda: os.environ.get("ASSAY_IMAGE") or DEFAULT_IMAGE, min_length=1)
     default: Placement = Placement()
     gpu: Placement = Placement(
         gpu_count=1,
@@ -71,5 +118,7 @@ class Resources(Section):
         shared_memory="8Gi",
     )
     runtime_node_selector: bool = False
+    environment: dict[Variable, str] = pydantic.Field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()
-    image_pull_secrets: tuple[str, ...] = ()
+    image_pull_secrets: tuple[ObjectName, ...] = ()
+    run_as_user: int = pydantic.Field(default=10001, ge=1)
