@@ -1,3 +1,6 @@
-"""Models: architectures by name, one file each, and the folder format they are kept in. Needs torch."""
+"""Models: architectures by name, one file each, and the folder format they are kept in.
 
-HELPERS: tuple[str, ...] = ("folder", "fit")
+Needs torch, but for ``spec``, which reads and checks a folder without loading it.
+"""
+
+HELPERS: tuple[str, ...] = ("assemble", "fit", "folder", "importing", "record", "spec")

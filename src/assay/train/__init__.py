@@ -1,3 +1,3 @@
 """Training methods, one file each; ``step`` is the pipeline step. Needs torch."""
 
-HELPERS: tuple[str, ...] = ("step",)
+HELPERS: tuple[str, ...] = ("inputs", "step")

@@ -1,0 +1,85 @@
+"""Projected gradient descent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from assay.attacks.best import Best
+from assay.attacks.geometry import project, random_start, require_fit, steepest
+from assay.attacks.objective import Loss
+from assay.errors import UnfitInput
+from assay.threat import ThreatModel
+
+REACH = {"linf": 2.5, "l2": 5.0}
+
+__all__ = ["PGD"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD:
+    """Projected gradient descent: the first-order attack of Madry et al. (2018), eq. 2.1.
+
+    Ascends the loss from ``restarts`` uniform starts and keeps, per example, the point of highest loss; a misclassified
+    point goes before one that is not. One step moves ``reach * epsilon / steps`` in the threat model's norm. Only
+    gradients with respect to x are computed.
+
+    Fields:
+        steps: gradient steps per restart; one forward and one backward pass each.
+        restarts: independent random starts.
+        reach: path length in units of epsilon, at least 2, so a start on one face of the ball can cross to the
+            opposite face. None takes 2.5 for ``linf`` and 5 for ``l2``: on the L2 sphere the angle to the gradient
+            shrinks only as tan(t/2) -> exp(-reach) tan(t/2), so 2.5 would leave up to 2.5 % of the budget unused.
+        loss: ``ce``, cross-entropy (through the log odds, which it is monotone in, so that it does not
+            saturate), or ``margin``, the greatest other logit minus the true one.
+
+    Call with:
+        model: maps (N, ...) to logits (N, K); in eval mode; not modified.
+        x: (N, ...) floating point, inside ``threat.bounds``.
+        y: (N,) int64 in [0, K), the true classes.
+        threat: norm, radius and box; epsilon in the units of x.
+        generator: the only source of randomness, on the CPU or the device of x; same state, same result.
+
+    Returns:
+        x_adv: shape, dtype and device of x; inside ball and box; loss never below that of x.
+
+    Raises:
+        UnfitInput: x leaves the box, the model is in training mode or has no gradient, or reach < 2.
+
+    Reference: Madry et al. Towards Deep Learning Models Resistant to Adversarial Attacks.
+        ICLR 2018. arXiv:1706.06083.
+    """
+
+    steps: int = 40
+    restarts: int = 5
+    reach: float | None = None
+    loss: Loss = "ce"
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.restarts) < 1:
+            raise UnfitInput("attacks.pgd", f"steps {self.steps}, restarts {self.restarts}", "both at least 1")
+        if self.reach is not None and not 2 <= self.reach < float("inf"):
+            raise UnfitInput("attacks.pgd: reach", str(self.reach), "at least 2, the diameter of the ball")
+
+    def __call__(
+        self,
+        model: nn.Module,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        threat: ThreatModel,
+        *,
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        """The adversarial examples; see the class."""
+        require_fit(model, x, y, threat)
+        x = x.detach()
+        best = Best(model, x, y, self.loss)
+        step = (REACH[threat.norm] if self.reach is None else self.reach) * threat.epsilon / self.steps
+        for _ in range(self.restarts):
+            x_adv = random_start(threat, x, generator)
+            for _ in range(self.steps):
+                x_adv = project(threat, x, x_adv + step * steepest(threat, best.gradient(x_adv)))
+            best.look(x_adv)
+        return best.x_adv

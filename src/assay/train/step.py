@@ -1,0 +1,137 @@
+"""The train step: a dataset in, a model folder out, recorded in the ledger."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from assay import catalog, lineage, versions
+from assay.config.train import TrainConfig
+from assay.data.dataset import Dataset, features
+from assay.errors import UnfitInput
+from assay.estimate import Estimate, proportion
+from assay.models.assemble import Classifier, assemble
+from assay.models.fit import Examples, Method, Optimisation, deterministic, fit
+from assay.models.folder import GOLDEN_RECORDS, save_model
+from assay.models.record import put_model
+from assay.models.spec import Architecture, ModelSpec, Trained
+from assay.threat import ThreatModel
+from assay.train.inputs import bounds_of, preprocessing_of, require_finite, training_arrays
+
+__all__ = ["train"]
+
+Floats = npt.NDArray[np.float32]
+
+
+def train(
+    dataset: Path, config: TrainConfig, *, model: Path, calibration: Path | None = None, run: str = ""
+) -> dict[str, Any]:
+    """Train a model on a dataset and write its folder.
+
+    Args:
+        dataset: folder of the training records.
+        config: model, method, optimisation.
+        model: where the model folder goes.
+        calibration: trusted records, of which the first 16 become the golden inputs; by default the training records.
+        run: id of the pipeline run.
+
+    Returns:
+        ``model {path, digest}, dataset {digest, content_digest}, method, threat, epochs, final_loss, train_accuracy
+        {value, low, high, n, confidence}, seconds``. Equal inputs give an equal digest on one machine kind; the time
+        is in nothing that is digested.
+
+    Raises:
+        UnfitInput: a dataset that nothing can be learned from; see `training_arrays` and `bounds_of`.
+    """
+    with lineage.step("train", run) as record, deterministic(config.threads):
+        started = time.monotonic()
+        records = Dataset.load(dataset)
+        record.uses(records, "training")
+        golden = _golden(records, calibration, record)
+        module, spec, losses, accuracy = _fit(records, config)
+        save_model(model, module, spec, golden)
+        digest = put_model(record, model, spec)
+        record.params |= {"method": spec.trained.method, "threat": spec.trained.threat, "epochs": config.epochs}
+        record.metrics |= {"final_loss": losses[-1], "train_accuracy": accuracy.value}
+    return {
+        "model": {"path": str(model), "digest": digest},
+        "dataset": {"digest": spec.trained.dataset, "content_digest": spec.trained.content_digest},
+        "method": spec.trained.method,
+        "threat": spec.trained.threat,
+        "epochs": config.epochs,
+        "final_loss": losses[-1],
+        "train_accuracy": accuracy.to_json(),
+        "seconds": time.monotonic() - started,
+    }
+
+
+def _fit(records: Dataset, config: TrainConfig) -> tuple[Classifier, ModelSpec, list[float], Estimate]:
+    """The trained module, its spec, the loss of every epoch, and the accuracy on the training records."""
+    x, y, weight = training_arrays(records)
+    method: Method = catalog.build("train", config.method.name, config.method.settings)
+    threat = ThreatModel.parse(config.threat, bounds_of(x, config.bounds))
+    device = _device(config)
+    spec = ModelSpec(
+        architecture=Architecture(name=config.model.name, settings=config.model.settings),
+        input_shape=x.shape[1:],
+        bounds=threat.bounds,
+        classes=records.manifest.content.classes,
+        preprocessing=preprocessing_of(x),
+        trained=Trained(
+            dataset=records.manifest.digest,
+            content_digest=records.manifest.content_digest,
+            method=config.method.name,
+            threat=threat.key if method.defends else "",
+            config=config.to_json(),
+            code=versions.code_digest(),
+            image=versions.image(),
+            machine=versions.machine() | {"device": _device_name(device)},
+        ),
+    )
+    module = assemble(spec, seed=config.seed).to(device)
+    examples = Examples(*(torch.from_numpy(values.copy()).to(device) for values in (x, y, weight)))
+    losses = fit(module, examples, method, threat, _optimisation(config))
+    return module, spec, losses, _accuracy(module, examples)
+
+
+def _optimisation(config: TrainConfig) -> Optimisation:
+    return Optimisation(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+    )
+
+
+def _accuracy(module: Classifier, examples: Examples) -> Estimate:
+    with torch.no_grad():
+        logits = torch.cat([module(part) for part in torch.split(examples.x, 256)])
+    return proportion(int((logits.argmax(1) == examples.y).sum()), len(examples.y))
+
+
+def _golden(records: Dataset, calibration: Path | None, record: lineage.StepRecord) -> Floats:
+    """The first 16 trusted records, or training records when there are none to be had."""
+    trusted = records if calibration is None else Dataset.load(calibration)
+    if calibration is not None:
+        record.uses(trusted, "calibration")
+    rows = trusted.take(np.arange(min(GOLDEN_RECORDS, len(trusted))), trusted.manifest.history)
+    values = features(rows if len(trusted) else records)[:GOLDEN_RECORDS]
+    require_finite(rows, values)
+    return values
+
+
+def _device(config: TrainConfig) -> torch.device:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UnfitInput("train.device", "cuda where there is none", "a GPU, or device: cpu")
+    wanted = "cuda" if config.device == "auto" and torch.cuda.is_available() else config.device
+    return torch.device("cpu" if wanted == "auto" else wanted)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
