@@ -76,8 +76,9 @@ def build(resources: Resources) -> dsl.base_component.BaseComponent:
         gated = put(gating.gate(evidence=evidence, policy=policy, target=target, run=run), "gate")
         put(
             reporting.report(
+                dataset=ingested.outputs["dataset"],
                 ingest_quarantine=ingested.outputs["quarantine"],
-                sanitized=sanitized.outputs["kept"],
+                kept=sanitized.outputs["kept"],
                 sanitize_quarantine=sanitized.outputs["quarantine"],
                 filtered=filtered.outputs["kept"],
                 filter_quarantine=filtered.outputs["quarantine"],
