@@ -24,13 +24,19 @@ from assay.threat import ThreatModel
 from assay.workspace import Workspace
 
 Found = Mapping[tuple[str, str], Path]
+STAGES = (("ingest", "dataset"), ("sanitize", "kept"), ("filter-poison", "kept"))  # the records, less and less of them
 
 __all__ = ["Found", "exclusive", "run_folder", "run_id", "summary"]
 
 
-def run_id(config: Config, pipeline: str) -> str:
-    """The id of the run of a pipeline with a configuration under this code."""
-    key = {"pipeline": pipeline, "config": config.to_json(), "code": versions.code_digest()}
+def run_id(config: Config, pipeline: str, parameters: Mapping[str, str]) -> str:
+    """The id of the run of a pipeline with a configuration and parameters under this code."""
+    key = {
+        "pipeline": pipeline,
+        "config": config.to_json(),
+        "parameters": dict(parameters),
+        "code": versions.code_digest(),
+    }
     return f"{config.promote.model}-{canonical.digest(key)[:12]}"
 
 
@@ -66,23 +72,22 @@ def summary(run: str, config: Config, found: Found, ledger: Ledger) -> dict[str,
         found: path of every artifact by task and output name.
         ledger: where promotions and their versions are.
     """
-    sanitized, filtered = (_manifest(found[key]) for key in (("sanitize", "kept"), ("filter-poison", "kept")))
+    stages = [_manifest(found[key]) for key in STAGES if key in found]
     evidence = Evidence.from_statement(peek(found["evaluate", "evidence"].read_bytes()))
     decision = peek(found["gate", "decision"].read_bytes())["predicate"]
     estimates = {name: estimate.to_json() for name, estimate in evidence.estimates.items()}
     primary = robust("robust_accuracy", ThreatModel.parse(config.evaluate.threats[0], _bounds(evidence)))
     if primary in estimates:
         estimates["robust_accuracy"] = estimates[primary]
-    kept: dict[str, int] = {share.source: 0 for share in _manifest(found["ingest", "dataset"]).history.sources}
-    for share in filtered.history.sources:
+    kept = dict.fromkeys((share.source for stage in stages for share in stage.history.sources), 0)
+    for share in stages[-1].history.sources if stages else ():
         kept[share.source] += share.records
-    ingested = _manifest(found["ingest", "dataset"])
     return {
         "run_id": run,
         "decision": decision["decision"],
         "model": _model(config, evidence, found.get(("promote", "promotion")), ledger),
         "kept": kept,
-        "quarantined": _merge(ingested.history.removed, sanitized.history.removed, filtered.history.removed),
+        "quarantined": _merge(*(stage.history.removed for stage in stages)),
         "estimates": estimates,
         "rules": decision["rules"],
         "evidence_id": evidence.id,

@@ -3,4 +3,4 @@
 Everything an example writes follows from its settings alone: same settings, same bytes.
 """
 
-HELPERS = ("batches", "place")
+HELPERS = ("batches", "place", "unfiltered")

@@ -1,0 +1,133 @@
+"""``assay run``: a whole pipeline on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from assay.cli._shared import Json, answer, leave, notes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from assay.config import Config
+    from assay.estimate import Estimate
+    from assay.runner.result import RunResult
+    from assay.workspace import Workspace
+
+EXIT = {"promote": 0, "reject": 1, "inconclusive": 3, "continue": 0, "watch": 0, "investigate": 1, "undecided": 3}
+
+
+def command(
+    pipeline: Annotated[str, typer.Argument(help="Which pipeline; see assay compile --help.")] = "robust_training",
+    config: Annotated[Path | None, typer.Option(help="assay.yaml; without one, the built-in example.")] = None,
+    example: Annotated[str, typer.Option(help="Which built-in example.")] = "digits",
+    clean: Annotated[bool, typer.Option("--clean", help="The example without what it plants.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key.key=value over the configuration.")] = None,
+    param: Annotated[list[str] | None, typer.Option(help="name=value of a pipeline parameter.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Check the configuration and leave.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a pipeline on this machine: the same steps as on a cluster, one process a step."""
+    from assay.config import Config
+    from assay.examples.place import place
+    from assay.workspace import Workspace
+
+    workspace, planted = Workspace.from_env(), False
+    if config is None:
+        placed = place(example, workspace.home, clean=clean)
+        config, planted = placed.config, bool(placed.planted)
+        notes.print(f"no --config given: the built-in example {example!r}, {config}")
+    parsed = Config.load(config, set_ or [])
+    if check:
+        answer({"config": str(config), "digest": parsed.digest}, json, [f"{config} holds, digest {parsed.digest}"])
+        return
+    for made in workspace.initialise():
+        notes.print(f"made {made} (assurance: local)")
+    document, lines = _run(pipeline, parsed, _pairs(param or []), workspace, planted)
+    answer(document, json, lines)
+    leave(EXIT.get(document["decision"], 3))
+
+
+def _run(
+    name: str, config: Config, given: dict[str, str], workspace: Workspace, planted: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Run and tell: the JSON document, and the lines for people."""
+    from assay import local_run
+    from assay.cli._run_view import progress_line
+    from assay.kubeflow.pipelines import load
+    from assay.runner import arguments
+    from assay.runner.run import pipeline_spec, run_pipeline
+
+    pipeline = load(name, config.resources)
+    run = local_run.run_id(config, name, given)
+    values = {**arguments.select(arguments.from_config(config), pipeline_spec(pipeline)), **given}
+    notes.print(f"run {run}")
+    with local_run.exclusive(local_run.run_folder(workspace, run)) as folder:
+        environment = {**workspace.environment(), "ASSAY_RUN_ID": run}
+        result = run_pipeline(pipeline, values, folder=folder, environment=environment, on_step=progress_line)
+        result.require()
+        if not result.ran("gate"):
+            return _action(run, name, result)
+        return _training(run, config, result, workspace, planted)
+
+
+def _training(
+    run: str, config: Config, result: RunResult, workspace: Workspace, planted: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """A run that came to a decision: its summary, the comparison that the example adds, its report."""
+    from assay import local_run
+    from assay.cli._run_view import lines_of
+    from assay.report.inputs import ReportInputs
+    from assay.report.page import write_report
+
+    found = {(task.name, name): path for task in result.tasks.values() for name, path in task.artifacts.items()}
+    document = local_run.summary(run, config, found, workspace.ledger)
+    extra = _unfiltered(config, found) if planted and result.ran("filter-poison") else {}
+    document["estimates"] |= {name: estimate.to_json() for name, estimate in extra.items()}
+    page = result.folder / "report.html"
+    write_report(ReportInputs.found(found, extra), page, title=config.promote.model, run=run)
+    document |= {"report": str(page), "log": str(result.log)}
+    commands = [
+        f"MLflow   mlflow ui --backend-store-uri {workspace.tracking_uri}",
+        *(f"trace    assay trace source:{name}" for name in document["quarantined"]),
+    ]
+    return document, lines_of(document, commands)
+
+
+def _unfiltered(config: Config, found: Mapping[tuple[str, str], Path]) -> dict[str, Estimate]:
+    """The example's comparison: the same training without the filter."""
+    from assay.examples.unfiltered import backdoor_success_unfiltered
+
+    notes.print("train without the filter, for comparison")
+    return backdoor_success_unfiltered(
+        config,
+        sanitized=found["sanitize", "kept"],
+        calibration=found["ingest", "calibration"],
+        holdout=found["ingest", "holdout"],
+    )
+
+
+def _action(run: str, name: str, result: RunResult) -> tuple[dict[str, Any], list[str]]:
+    """A run that ended without training: what monitor called for."""
+    action = str(result.parameter("monitor"))
+    document = {
+        "run_id": run,
+        "pipeline": name,
+        "decision": action,
+        "tasks": list(result.tasks),
+        "log": str(result.log),
+    }
+    return document, [f"{action}: {name} ended without training", f"log      {result.log}"]
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    """``name=value`` texts as a mapping."""
+    from assay.errors import UnfitInput
+
+    wrong = next((text for text in texts if not text.partition("=")[1]), None)
+    if wrong is not None:
+        raise UnfitInput("--param", repr(wrong), "name=value")
+    return {name: value for name, _, value in (text.partition("=") for text in texts)}
