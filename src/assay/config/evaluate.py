@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 
@@ -17,11 +17,14 @@ class EvaluateConfig(Section):
     Fields:
         threats: each ``norm:epsilon``; the first is the primary one, ``robust_accuracy`` in summaries.
         attacks: members of ``attacks`` with their settings; a record counts as robust when it survives all of them.
-        triggers: known backdoor triggers to probe with; each gives ``backdoor_success`` under its name.
+        triggers: known backdoor triggers to probe with, each ``name``, ``kind``, ``target`` (number of a class) and the
+            fields of its kind: ``patch`` (row, column, size, value), ``corner``, ``blended``, ``stripe`` or
+            ``sinusoidal``.
         confidence: of every interval.
         seed: of every attack.
         threads: torch threads.
-        limit: evaluate at most this many records, 0 for all.
+        limit: evaluate at most this many records, drawn by the seed; 0 for all.
+        device: ``auto`` takes a GPU where there is one; the evidence says which it was.
     """
 
     threats: tuple[str, ...] = pydantic.Field(default=("linf:0.1",), min_length=1)
@@ -33,3 +36,4 @@ class EvaluateConfig(Section):
     seed: int = pydantic.Field(default=0, ge=0, lt=2**53)
     threads: int = pydantic.Field(default=2, ge=1, le=256)
     limit: int = pydantic.Field(default=0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -1,0 +1,75 @@
+"""``assay evaluate``: measure a model on records it did not learn from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from assay.cli._shared import Json, answer
+
+__all__ = ["command"]
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    data: Annotated[Path, typer.Option(help="Dataset folder: records the model did not learn from.")],
+    out: Annotated[Path, typer.Option(help="Evidence to write, *.dsse.json.")],
+    threat: Annotated[list[str] | None, typer.Option(help="norm:epsilon, such as linf:8/255; repeat for more.")] = None,
+    attack: Annotated[
+        list[str] | None, typer.Option(help="Attack and settings, such as pgd:steps=40,restarts=5; repeat for more.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="assay.yaml, for its section evaluate.")] = None,
+    target: Annotated[str, typer.Option(help="model@alias: measure its champion on the same records too.")] = "",
+    outcomes: Annotated[Path | None, typer.Option(help="Parquet to write, one row a record.")] = None,
+    page: Annotated[Path | None, typer.Option(help="HTML page to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure clean and robust accuracy with exact intervals, and whether the measurement is to be trusted."""
+    from assay.config.evaluate import EvaluateConfig
+    from assay.evaluate.step import evaluate
+    from assay.promotions import target_of
+
+    document = evaluate(
+        model,
+        data,
+        _config(EvaluateConfig, config, threat, attack),
+        evidence=out,
+        outcomes=outcomes or out.with_name(out.name.removesuffix(".json").removesuffix(".dsse") + ".outcomes.parquet"),
+        page=page,
+        target=target_of(target) if target else None,
+    )
+    answer(document, as_json, _lines(document))
+
+
+def _config(section: Any, path: Path | None, threats: list[str] | None, attacks: list[str] | None) -> Any:
+    """The section of the file, or the defaults, with what the command line says instead."""
+    from assay.config.base import parse
+    from assay.config.root import Config
+
+    base = Config.load(path).evaluate.to_json() if path else {}
+    given = {"threats": threats} if threats else {}
+    return parse(section, base | given | ({"attacks": dict(map(_attack, attacks))} if attacks else {}), "evaluate")
+
+
+def _attack(text: str) -> tuple[str, dict[str, Any]]:
+    """``name`` or ``name:key=value,...``, values in YAML."""
+    import yaml
+
+    from assay.errors import UnfitInput
+
+    name, _, rest = text.partition(":")
+    pairs = [part.partition("=") for part in rest.split(",") if part]
+    if not name or not all(key and equals for key, equals, _ in pairs):
+        raise UnfitInput("--attack", repr(text), "name or name:key=value,..., such as pgd:steps=40,restarts=5")
+    return name, {key: yaml.safe_load(value) for key, _, value in pairs}
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    from assay.estimate import Estimate
+
+    estimates = [f"  {name:<40} {Estimate.from_json(value)}" for name, value in document["estimates"].items()]
+    missed = [name for name, said in document["soundness"].items() if said == "misses"]
+    sound = "sound" if document["sound"] else f"NOT SOUND, robustness is not known: {', '.join(missed)}"
+    return [*estimates, sound, f"evidence {document['evidence_id'][:12]} in {document['evidence']}"]

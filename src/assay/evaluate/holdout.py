@@ -1,0 +1,93 @@
+"""The records a model is measured on: whole, fit for the model, and not those it learned from."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from assay import canonical
+from assay.data.dataset import Dataset, features, labels
+from assay.data.manifest import Manifest
+from assay.data.records import record_ids
+from assay.errors import UnfitInput
+from assay.ledger import Ledger
+from assay.models.spec import ModelSpec
+
+__all__ = ["Holdout", "read_holdout", "require_fit", "unseen"]
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Records and their arrays.
+
+    Fields:
+        dataset: verified against its manifest.
+        rows: positions in the dataset of the records that are measured, ascending.
+        x: (N, ...) float32.
+        y: (N,) int64.
+    """
+
+    dataset: Dataset
+    rows: npt.NDArray[np.int64]
+    x: npt.NDArray[np.float32]
+    y: npt.NDArray[np.int64]
+
+    @property
+    def record_ids(self) -> list[str]:
+        """Of the records that are measured."""
+        every = self.dataset.record_ids
+        return [every[row] for row in self.rows]
+
+
+def read_holdout(path: Path, limit: int, seed: int) -> Holdout:
+    """Read a dataset; with a limit, so many of its records, drawn by the seed.
+
+    Raises:
+        UnfitInput: no records, or a folder that does not fit its manifest.
+    """
+    dataset = Dataset.load(path)
+    if not len(dataset):
+        raise UnfitInput(str(path), "no records", "at least one", "An empty hold-out measures nothing.")
+    rows = np.arange(len(dataset))
+    if 0 < limit < len(rows):
+        rows = np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
+    return Holdout(dataset, rows, features(dataset)[rows], labels(dataset)[rows])
+
+
+def require_fit(holdout: Holdout, spec: ModelSpec, who: str = "model") -> None:
+    """Check that a model speaks of these records.
+
+    Raises:
+        UnfitInput: another shape, other classes, or values outside the model's box.
+    """
+    classes = holdout.dataset.manifest.content.classes
+    if holdout.x.shape[1:] != spec.input_shape:
+        raise UnfitInput(f"{who}: input", str(tuple(spec.input_shape)), f"{holdout.x.shape[1:]}, as the records are")
+    if spec.classes != classes:
+        raise UnfitInput(f"{who}: classes", str(spec.classes)[:200], f"those of the records, {classes}"[:200])
+    low, high = (np.float32(bound) for bound in spec.bounds)
+    if not (holdout.x.min() >= low and holdout.x.max() <= high):  # a NaN is neither
+        raise UnfitInput(
+            "hold-out",
+            f"values in [{holdout.x.min():.6g}, {holdout.x.max():.6g}]",
+            f"finite values in the box of the {who}, {list(spec.bounds)}",
+        )
+
+
+def unseen(holdout: Holdout, trained_on: str, ledger: Ledger) -> str:
+    """Whether the model learned from none of these records: ``holds``, ``misses``, or ``not_measured``.
+
+    Read from the ledger's list of the records of the training dataset; a model that was trained elsewhere has none.
+    """
+    try:
+        manifest = Manifest.from_json(canonical.loads(ledger.get(f"manifests/{trained_on}.json")))
+        data = ledger.get(f"records/{manifest.content_digest}.parquet")
+    except UnfitInput:
+        return "not_measured"
+    learned = set(record_ids(pq.read_table(io.BytesIO(data))))
+    return "misses" if learned.intersection(holdout.record_ids) else "holds"

@@ -1,0 +1,144 @@
+"""The ladder: attacks from cheap to dear, restart by restart; a record that one has broken leaves the batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from assay import catalog
+from assay.attacks.geometry import Attack
+from assay.evaluate.outcomes import STANDS, WRONG
+from assay.models.fit import generator_for
+from assay.threat import ThreatModel
+
+__all__ = ["Broken", "Rung", "climb", "ladder", "right", "within"]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One attack of the ladder.
+
+    Fields:
+        name: of the attack, in estimates.
+        attack: for one restart.
+        restarts: how often it is tried on what still stands, each time from other random starts.
+    """
+
+    name: str
+    attack: Attack
+    restarts: int = 1
+
+
+@dataclass(frozen=True)
+class Broken:
+    """What the ladder did to one block.
+
+    Fields:
+        by: (N,) int64: `STANDS`, `WRONG` before any attack, or the number (from 1) of the rung that broke the record.
+        x_adv: shape of x: the point that broke the record, or x itself.
+        outside: points that an attack returned outside ball or box, which count for nothing.
+        not_finite: points inside where a logit was NaN or infinite, which count as broken.
+    """
+
+    by: torch.Tensor
+    x_adv: torch.Tensor
+    outside: int
+    not_finite: int
+
+
+def ladder(attacks: Mapping[str, Mapping[str, Any]]) -> tuple[Rung, ...]:
+    """The configured attacks, from cheap to dear in gradient evaluations.
+
+    Raises:
+        UnknownName: no such attack or setting.
+        UnfitInput: a setting that the attack refuses.
+    """
+    built = {name: catalog.build("attacks", name, settings) for name, settings in attacks.items()}
+    order = sorted(built, key=lambda name: (_cost(built[name]), name))
+    return tuple(Rung(name, *_one_restart(built[name])) for name in order)
+
+
+def climb(
+    model: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    threat: ThreatModel,
+    rungs: Sequence[Rung],
+    *,
+    seed: int,
+    block: int,
+) -> Broken:
+    """Attack one block until every rung has tried every record that still stands.
+
+    Args:
+        model: maps (N, ...) to logits (N, K); in eval mode.
+        x: (N, ...) inside the box of the threat model.
+        y: (N,) int64, the true classes.
+        threat: what the attacks may do.
+        rungs: the ladder.
+        seed: of the whole evaluation.
+        block: which block this is.
+    """
+    by = torch.where(right(model, x, y), STANDS, WRONG)
+    x_adv, outside, not_finite = x.clone(), 0, 0
+    for number, rung in enumerate(rungs, 1):
+        for restart in range(rung.restarts):
+            rows = torch.nonzero(by == STANDS).flatten()
+            if not len(rows):
+                return Broken(by, x_adv, outside, not_finite)
+            draw = generator_for(seed, threat.key, rung.name, restart, block)
+            found = rung.attack(model, x[rows], y[rows], threat, generator=draw).detach()
+            inside = within(threat, x[rows], found)
+            found = torch.where(inside.reshape(-1, *(1 for _ in x.shape[1:])), found, x[rows])
+            outside += int((~inside).sum())
+            logits = _logits(model, found)
+            not_finite += int((~logits.isfinite().all(1)).sum())
+            fell = rows[~_right(logits, y[rows])]
+            by[fell] = number
+            x_adv[fell] = found[by[rows] == number]
+    return Broken(by, x_adv, outside, not_finite)
+
+
+def right(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """(N,) bool: the logit of the true class is the greatest, alone, and all logits are finite."""
+    return _right(_logits(model, x), y)
+
+
+def within(threat: ThreatModel, x: torch.Tensor, x_adv: torch.Tensor) -> torch.Tensor:
+    """(N,) bool: the point is finite and inside ball and box, up to the rounding of its type."""
+    low, high = threat.bounds
+    delta = (x_adv - x).flatten(1).double()
+    order = {"linf": float("inf"), "l2": 2.0, "l1": 1.0, "l0": 0.0}[threat.norm]
+    rounding = 4 * torch.finfo(x.dtype).eps * max(abs(low), abs(high), 1.0)
+    slack = {"linf": 1.0, "l2": delta.shape[1] ** 0.5, "l1": float(delta.shape[1]), "l0": 0.0}[threat.norm] * rounding
+    flat = x_adv.flatten(1)
+    boxed = flat.isfinite().all(1) & (flat >= low - rounding).all(1) & (flat <= high + rounding).all(1)
+    inside: torch.Tensor = torch.linalg.vector_norm(delta, ord=order, dim=1) <= threat.epsilon * (1 + 1e-5) + slack
+    return boxed & inside
+
+
+def _logits(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        logits: torch.Tensor = model(x)
+    return logits
+
+
+def _right(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    true = logits.gather(1, y[:, None]).squeeze(1)
+    best_other = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    correct: torch.Tensor = logits.isfinite().all(1) & (true > best_other)
+    return correct
+
+
+def _cost(attack: Any) -> int:
+    return int(getattr(attack, "steps", 1)) * int(getattr(attack, "restarts", 1))
+
+
+def _one_restart(attack: Any) -> tuple[Attack, int]:
+    restarts = int(getattr(attack, "restarts", 1))
+    return (dataclasses.replace(attack, restarts=1) if restarts > 1 else attack), restarts

@@ -1,0 +1,149 @@
+"""Measure a model block by block: clean, under every threat, and for the soundness of the measurement itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from assay.evaluate import soundness
+from assay.evaluate.blocks import block_count, block_rows
+from assay.evaluate.ladder import Broken, Rung, climb
+from assay.evaluate.outcomes import STANDS, WRONG, BlockOutcome, Example, Ints, Outcomes
+from assay.evaluate.probes import Trigger
+from assay.evaluate.strength import RandomSearch, Rescaled, differentiable
+from assay.progress import track
+from assay.threat import ThreatModel
+
+EXAMPLES = 6
+SHARES = (0.25, 0.5, 1.0, 2.0)
+
+__all__ = ["RESCALED", "SEARCH", "Plan", "measure"]
+
+RESCALED, SEARCH = "rescaled", "search"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to measure.
+
+    Fields:
+        threats: the first is the primary one.
+        rungs: the configured attacks, from cheap to dear.
+        seed: of every attack.
+        triggers: to probe with.
+    """
+
+    threats: tuple[ThreatModel, ...]
+    rungs: tuple[Rung, ...]
+    seed: int = 0
+    triggers: tuple[Trigger, ...] = ()
+
+    @property
+    def ladder(self) -> tuple[Rung, ...]:
+        """The configured attacks, then the two that a masked model does not withstand."""
+        strongest = self.rungs[-1].attack
+        return (*self.rungs, Rung(RESCALED, Rescaled(attack=strongest)), Rung(SEARCH, RandomSearch()))
+
+    @property
+    def names(self) -> list[str]:
+        """The rungs of the ladder, in order; number 1 is the first."""
+        return [rung.name for rung in self.ladder]
+
+    def curve(self, threat: ThreatModel, features: int) -> tuple[ThreatModel, ...]:
+        """Threat models of growing radius: parts and multiples of epsilon, and last the whole box."""
+        box = soundness.box_size(threat, features)
+        radii = [share * threat.epsilon for share in SHARES if share * threat.epsilon < box]
+        return tuple(replace(threat, epsilon=radius) for radius in (*radii, box))
+
+
+def measure(
+    model: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    plan: Plan,
+    *,
+    blocks: Iterable[int] | None = None,
+    checks: bool = True,
+) -> Outcomes:
+    """Measure a model on some blocks of the records.
+
+    Args:
+        model: maps (N, ...) to logits (N, K); in eval mode, parameters frozen.
+        x: (N, ...) every record, on the model's device, inside the box.
+        y: (N,) int64 the true classes.
+        plan: threats, attacks, seed, triggers.
+        blocks: which blocks, for one shard of several; all by default.
+        checks: probe triggers, draw the curve and check soundness too; a champion is measured without.
+
+    Returns:
+        What happened to every record of these blocks.
+    """
+    chosen = sorted(range(block_count(len(x))) if blocks is None else set(blocks))
+    model = differentiable(model)
+    return Outcomes(
+        tuple(_block(model, x, y, plan, index, checks) for index in track(chosen, "attacking blocks", len(chosen)))
+    )
+
+
+def _block(model: nn.Module, x: torch.Tensor, y: torch.Tensor, plan: Plan, index: int, checks: bool) -> BlockOutcome:
+    rows = block_rows(index, len(x))
+    x, y = x[rows], y[rows]
+    tallies: dict[str, int] = {}
+    by: dict[str, Ints] = {}
+    examples: list[Example] = []
+    for threat in plan.threats:
+        broken = climb(model, x, y, threat, plan.ladder, seed=plan.seed, block=index)
+        by[threat.key] = broken.by.cpu().numpy()
+        tallies |= {f"outside/{threat.key}": broken.outside, f"not_finite/{threat.key}": broken.not_finite}
+        examples += _examples(model, x, y, broken, threat, rows.start)
+        if checks:
+            tallies |= _curve(model, x, y, plan, threat, index)
+    if checks:
+        tallies |= soundness.tally(model, x, y)
+        for trigger in plan.triggers:
+            tallies |= trigger.tally(model, x, y)
+    with torch.no_grad():
+        logits = model(x)
+    predicted = torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
+    return BlockOutcome(index, predicted.cpu().numpy(), by, tallies, tuple(examples))
+
+
+def _curve(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor, plan: Plan, threat: ThreatModel, block: int
+) -> dict[str, int]:
+    """How many records stand against one restart of the strongest attack, for each radius of the curve."""
+    rung = replace(plan.rungs[-1], restarts=1)
+    tallies = {}
+    for number, at in enumerate(plan.curve(threat, x[0].numel())):
+        broken = climb(model, x, y, at, [rung], seed=plan.seed, block=block)
+        tallies[f"curve/{threat.key}/{number}"] = int((broken.by == STANDS).sum())
+    return tallies
+
+
+def _examples(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor, broken: Broken, threat: ThreatModel, start: int
+) -> Sequence[Example]:
+    """The few records of a block that were turned with the most confidence."""
+    fell = torch.nonzero(broken.by > WRONG).flatten()
+    if not len(fell):
+        return []
+    with torch.no_grad():
+        share = torch.nan_to_num(model(broken.x_adv[fell]).softmax(1))
+    share[torch.arange(len(fell)), y[fell]] = 0
+    height, predicted = share.max(1)
+    order = torch.argsort(height, descending=True, stable=True)[:EXAMPLES].tolist()
+    return [
+        Example(
+            row=start + int(fell[at]),
+            threat=threat.key,
+            label=int(y[fell[at]]),
+            predicted=int(predicted[at]),
+            share=float(height[at]),
+            x=x[fell[at]].cpu().numpy(),
+            x_adv=broken.x_adv[fell[at]].cpu().numpy(),
+        )
+        for at in order
+    ]

@@ -1,0 +1,126 @@
+"""Is the measurement itself to be trusted? Each check says ``holds``, ``misses`` or ``not_measured``.
+
+A miss means that the robust accuracy is not known, never that the model is robust.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from assay.attacks.objective import margin
+from assay.estimate import proportion
+from assay.evaluate.outcomes import STANDS, Outcomes
+from assay.evaluate.selftest import self_test
+from assay.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from assay.evaluate.measure import Plan
+
+TOLERANCE = 0.02
+MOST_ZERO_GRADIENTS = 0.05
+PASSES_AGREE = 1e-4
+
+__all__ = ["MOST_ZERO_GRADIENTS", "PASSES_AGREE", "TOLERANCE", "box_size", "tally", "verdicts"]
+
+
+def box_size(threat: ThreatModel, features: int) -> float:
+    """The radius that holds the whole box from any point of it."""
+    low, high = threat.bounds
+    widths = {"linf": 1.0, "l2": math.sqrt(features), "l1": float(features), "l0": features / (high - low)}
+    return (high - low) * widths[threat.norm]
+
+
+def tally(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, int]:
+    """Counts of one block that the checks rest on, from the clean records.
+
+    Three passes: the same again; with the graph that attacks see; and the records in reverse order, for a model whose
+    answer depends on the batch. A gradient of cross-entropy that is zero in every feature is what masking leaves.
+    """
+    with torch.no_grad():
+        first, again, reverse = model(x), model(x), model(x.flip(0)).flip(0)
+    at = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        graph = model(at)
+        loss = functional.cross_entropy(graph, y, reduction="sum")
+    gradient = torch.autograd.grad(loss, at)[0].flatten(1)
+    sure = margin(first, y) < 0
+    flat = ~(gradient.isfinite().all(1) & (gradient != 0).any(1))
+    return {
+        "records": len(x),
+        "clean_not_finite": int((~first.isfinite().all(1)).sum()),
+        "passes_differ": int(
+            sum((_differ(first, other) for other in (again, reverse, graph.detach())), _none(x)).sum()
+        ),
+        "right": int(sure.sum()),
+        "zero_gradient": int((flat & sure).sum()),
+    }
+
+
+def verdicts(outcomes: Outcomes, y: torch.Tensor, plan: Plan, features: int) -> dict[str, str]:
+    """What each check says of a whole evaluation.
+
+    - ``finite_logits``: no logit was NaN or infinite, clean or attacked.
+    - ``attacks_stay_inside``: no attack returned a point outside ball or box.
+    - ``two_passes_agree``: the same record gives the same logits, alone or in another batch, with a graph or without.
+    - ``zero_gradient_share``: at most 5 % of the records that are right have no gradient.
+    - ``attack_self_test``: on a plane the ladder finds the exact worst case of every threat.
+    - ``gradient_free_not_better``, ``scale_invariance``: a random search, and the strongest attack on rescaled
+      logits, break at most 2 % (or one) of what the attacks before them left.
+    - ``accuracy_falls_with_epsilon``: up to 2 % (or two) of the records, along the curve of each threat.
+    - ``chance_at_whole_box``: with the whole box to move in, no more stand than the commonest class has.
+    """
+    tallies, threats = outcomes.tallies, plan.threats
+    sums = {name: sum(tallies[f"{name}/{threat.key}"] for threat in threats) for name in ("outside", "not_finite")}
+    device = y.device
+    return {
+        name: "holds" if holds else "misses"
+        for name, holds in {
+            "finite_logits": not tallies["clean_not_finite"] and not sums["not_finite"],
+            "attacks_stay_inside": not sums["outside"],
+            "two_passes_agree": not tallies["passes_differ"],
+            "zero_gradient_share": tallies["zero_gradient"] <= MOST_ZERO_GRADIENTS * tallies["right"],
+            "attack_self_test": all(self_test(plan.rungs, threat, device) for threat in threats),
+            "scale_invariance": _not_better(outcomes, plan, len(plan.rungs) + 1),
+            "gradient_free_not_better": _not_better(outcomes, plan, len(plan.rungs) + 2),
+            "accuracy_falls_with_epsilon": all(_falls(tallies, plan, threat, features) for threat in threats),
+            "chance_at_whole_box": all(_chance(tallies, plan, threat, features, y) for threat in threats),
+        }.items()
+    }
+
+
+def _not_better(outcomes: Outcomes, plan: Plan, number: int) -> bool:
+    """Whether a rung broke at most the tolerated share of what it was given."""
+    for by in outcomes.by.values():
+        given, broke = int(((by == STANDS) | (by >= number)).sum()), int((by == number).sum())
+        if broke > max(1.0, TOLERANCE * given):
+            return False
+    return True
+
+
+def _falls(tallies: Counter[str], plan: Plan, threat: ThreatModel, features: int) -> bool:
+    stands = [tallies[f"curve/{threat.key}/{number}"] for number in range(len(plan.curve(threat, features)))]
+    tolerated = max(2.0, TOLERANCE * tallies["records"])
+    return all(after - min(stands[:at]) <= tolerated for at, after in enumerate(stands) if at)
+
+
+def _chance(tallies: Counter[str], plan: Plan, threat: ThreatModel, features: int, y: torch.Tensor) -> bool:
+    last = len(plan.curve(threat, features)) - 1
+    commonest = int(torch.bincount(y.cpu()).max()) / len(y)
+    return proportion(tallies[f"curve/{threat.key}/{last}"], len(y)).low <= commonest
+
+
+def _differ(first: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """(N,) bool: logits apart by more than the tolerance, relative to their size; NaN differs from nothing finite."""
+    scale = torch.nan_to_num(first).abs().amax(1, keepdim=True).clamp_min(1)
+    same = ((first - other).abs() <= PASSES_AGREE * scale) | ((first == other) | (first.isnan() & other.isnan()))
+    return ~same.all(1)
+
+
+def _none(x: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(len(x), dtype=torch.bool, device=x.device)

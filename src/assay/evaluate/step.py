@@ -1,0 +1,244 @@
+"""The step: a model and records no one trained on become signed evidence."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from assay import catalog, lineage, versions
+from assay.config.base import parse_json
+from assay.config.evaluate import EvaluateConfig
+from assay.config.root import Target
+from assay.data.files import write_file
+from assay.errors import UnfitInput
+from assay.estimate import Estimate
+from assay.evaluate import soundness, summary
+from assay.evaluate.blocks import BLOCK_RECORDS
+from assay.evaluate.champion import champion_folder, find_champion
+from assay.evaluate.deliver import deliver
+from assay.evaluate.holdout import Holdout, read_holdout, require_fit, unseen
+from assay.evaluate.ladder import ladder
+from assay.evaluate.measure import Plan, measure
+from assay.evaluate.outcomes import Outcomes, outcomes_bytes
+from assay.evaluate.page import write_page
+from assay.evaluate.probes import read_triggers
+from assay.evidence import Evidence
+from assay.models.fit import deterministic
+from assay.models.folder import LoadedModel, load_model
+from assay.models.spec import ModelSpec
+from assay.threat import ThreatModel
+
+__all__ = ["evaluate", "evaluate_json", "make_plan"]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """All that one evaluation found."""
+
+    outcomes: Outcomes
+    champion: str
+    champion_outcomes: Outcomes | None
+    soundness: dict[str, str]
+
+
+def evaluate(
+    model: Path,
+    holdout: Path,
+    config: EvaluateConfig,
+    *,
+    evidence: Path,
+    outcomes: Path,
+    page: Path | None = None,
+    target: Target | None = None,
+    run: str = "",
+) -> dict[str, Any]:
+    """Measure a model: clean and robust accuracy, backdoor success, the champion beside it, and how far to trust it.
+
+    Args:
+        model: model folder.
+        holdout: dataset folder; records the model did not learn from.
+        config: threats, attacks, triggers, seed.
+        evidence: the signed envelope to write.
+        outcomes: Parquet to write, one row a record.
+        page: HTML to write.
+        target: whose champion, if there is one, is measured on the same records.
+        run: id of the pipeline run.
+
+    Returns:
+        evidence (path), evidence_id, estimates, sound, soundness.
+
+    Raises:
+        UnfitInput: a broken model or dataset, records that do not fit the model, an epsilon that does not fit the box.
+        Refused: a model that does not replay its golden outputs, or a champion whose promotion does not verify.
+    """
+    started, clock = datetime.now(UTC), time.monotonic()
+    with lineage.step("evaluate", run) as record, deterministic(config.threads):
+        candidate = load_model(model)
+        data = read_holdout(holdout, config.limit, config.seed)
+        require_fit(data, candidate.spec)
+        plan = make_plan(config, candidate.spec)
+        record.uses(data.dataset, "holdout")
+        record.reads("model", candidate.digest)
+        found = _measure(candidate, data, plan, config, target, record)
+        estimates = _estimates(found, plan, config.confidence)
+        made = Evidence(
+            subjects=_subjects(candidate, data, found.champion),
+            estimates=estimates,
+            measured=_how(candidate, data, plan, config, target),
+            soundness=found.soundness,
+            run={
+                "run_id": record.run,
+                "started": started.isoformat(timespec="seconds"),
+                "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+                "host": platform.node(),
+                "seconds": round(time.monotonic() - clock, 3),
+            },
+        )
+        rows = outcomes_bytes(data.record_ids, data.y, found.outcomes, plan.names, found.champion_outcomes)
+        write_file(outcomes, rows)
+        if page is not None:
+            write_page(page, made, found.outcomes, data, plan, config.confidence)
+            record.shows(page)
+        deliver(made, evidence, record.workspace)
+        record.writes("evidence", made.id)
+        record.metrics |= {name: estimate.value for name, estimate in estimates.items()}
+        record.params |= {"threats": ",".join(config.threats), "seed": config.seed}
+    return {
+        "evidence": str(evidence),
+        "evidence_id": made.id,
+        "estimates": {name: estimate.to_json() for name, estimate in estimates.items()},
+        "sound": made.sound,
+        "soundness": made.soundness,
+    }
+
+
+def make_plan(config: EvaluateConfig, spec: ModelSpec) -> Plan:
+    """The plan for a model: threats in its box, attacks built, triggers that fit its input.
+
+    Raises:
+        UnfitInput: an epsilon of 0 or beyond the box, a threat given twice, or a trigger that does not fit.
+    """
+    features = int(torch.Size(spec.input_shape).numel())
+    threats = tuple(ThreatModel.parse(text, spec.bounds) for text in config.threats)
+    for threat in threats:
+        box = soundness.box_size(threat, features)
+        if threat.epsilon > box:
+            raise UnfitInput(f"threat {threat.key}: epsilon", f"{threat.epsilon}", f"at most the box, {box:g}")
+    if len({threat.key for threat in threats}) != len(threats):
+        raise UnfitInput("threats", ", ".join(config.threats), "each threat once")
+    triggers = read_triggers(config.triggers)
+    for trigger in triggers:
+        trigger.require_fit(spec.input_shape, spec.bounds, len(spec.classes))
+    return Plan(threats=threats, rungs=ladder(config.attacks), seed=config.seed, triggers=triggers)
+
+
+def _measure(
+    candidate: LoadedModel,
+    data: Holdout,
+    plan: Plan,
+    config: EvaluateConfig,
+    target: Target | None,
+    record: lineage.StepRecord,
+) -> _Measured:
+    device = _device(config)
+    x, y = torch.from_numpy(data.x).to(device), torch.from_numpy(data.y).to(device)
+    champion = find_champion(record.workspace, target, candidate.digest) if target else ""
+    outcomes = measure(candidate.module.to(device), x, y, plan)
+    said = soundness.verdicts(outcomes, y, plan, x[0].numel())
+    said["holdout_unseen"] = unseen(data, candidate.spec.trained.dataset, record.ledger)
+    if not champion:
+        return _Measured(outcomes, "", None, said)
+    with champion_folder(record.ledger, champion) as folder:
+        holder = load_model(folder)
+    require_fit(data, holder.spec, "champion")
+    record.reads("model", holder.digest, "champion")
+    return _Measured(outcomes, champion, measure(holder.module.to(device), x, y, plan, checks=False), said)
+
+
+def _estimates(found: _Measured, plan: Plan, confidence: float) -> dict[str, Estimate]:
+    estimates = summary.estimates(found.outcomes, plan, confidence)
+    if found.champion_outcomes is not None:
+        estimates |= summary.against_champion(found.outcomes, found.champion_outcomes, plan, confidence)
+    return estimates
+
+
+def _subjects(candidate: LoadedModel, data: Holdout, champion: str) -> dict[str, str]:
+    named = {
+        "model": candidate.digest,
+        "holdout": data.dataset.manifest.digest,
+        "dataset": candidate.spec.trained.dataset,
+        "champion": champion,
+    }
+    return {name: digest for name, digest in named.items() if digest}
+
+
+def _how(
+    candidate: LoadedModel,
+    data: Holdout,
+    plan: Plan,
+    config: EvaluateConfig,
+    target: Target | None,
+) -> dict[str, Any]:
+    """Everything that another measurement would have to share to give the same numbers."""
+    trained = candidate.spec.trained
+    return {
+        "threats": {threat.key: threat.to_json() for threat in plan.threats},
+        "primary": plan.threats[0].key,
+        "attacks": {
+            rung.name: catalog.settings(rung.attack) | ({"restarts": rung.restarts} if rung.restarts > 1 else {})
+            for rung in plan.ladder
+        },
+        "triggers": [dict(trigger) for trigger in config.triggers],
+        "records": len(data.rows),
+        "limit": config.limit,
+        "block_records": BLOCK_RECORDS,
+        "seed": config.seed,
+        "confidence": config.confidence,
+        "threads": config.threads,
+        "device": _device_name(config),
+        "versions": versions.machine(),
+        "code": versions.code_digest(),
+        "image": versions.image(),
+        "trained_against": {
+            "method": trained.method,
+            "threat": trained.threat,
+            "attack": trained.config.get("method", {}),
+        },
+        "target": target.to_json() if target else None,
+        "soundness": {
+            "tolerance": soundness.TOLERANCE,
+            "most_zero_gradients": soundness.MOST_ZERO_GRADIENTS,
+            "passes_agree": soundness.PASSES_AGREE,
+        },
+    }
+
+
+def _device(config: EvaluateConfig) -> torch.device:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UnfitInput("evaluate.device", "cuda, and there is none", "a CUDA device", "Set device: auto or cpu.")
+    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _device_name(config: EvaluateConfig) -> str:
+    device = _device(config)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def evaluate_json(
+    model: str, holdout: str, config: str, target: str = "", *, run: str = "", **places: str
+) -> dict[str, Any]:
+    """`evaluate` with everything as text, as a pipeline carries it; an empty target asks for no champion."""
+    return evaluate(
+        Path(model),
+        Path(holdout),
+        parse_json(EvaluateConfig, config, "evaluate"),
+        target=parse_json(Target, target, "target") if target else None,
+        run=run,
+        **{name: Path(place) for name, place in places.items()},
+    )

@@ -1,0 +1,76 @@
+"""From what happened to every record to estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.estimate import Estimate, paired_difference, proportion
+from assay.evaluate.measure import Plan
+from assay.evaluate.outcomes import STANDS, WRONG, Outcomes
+from assay.evaluate.probes import backdoor_success
+from assay.evidence import robust
+from assay.threat import ThreatModel
+
+__all__ = ["against_champion", "curve", "estimates", "per_class"]
+
+Ints = npt.NDArray[np.int64]
+
+
+def estimates(outcomes: Outcomes, plan: Plan, confidence: float) -> dict[str, Estimate]:
+    """Clean accuracy, robust accuracy per threat, and backdoor success per trigger.
+
+    ``robust_accuracy/<threat>`` is the share of records that are right and survive the whole ladder;
+    ``robust_accuracy/<threat>/<attack>`` the share left after this attack and the cheaper ones before it.
+    """
+    by, n = outcomes.by, len(outcomes.predicted)
+    found = {"clean_accuracy": proportion(int(outcomes.correct.sum()), n, confidence)}
+    for threat in plan.threats:
+        state = by[threat.key]
+        name = robust("robust_accuracy", threat)
+        found[name] = proportion(int((state == STANDS).sum()), n, confidence)
+        for number, rung in enumerate(plan.rungs, 1):
+            left = int(((state == STANDS) | (state > number)).sum())
+            found[f"{name}/{rung.name}"] = proportion(left, n, confidence)
+    return found | backdoor_success(outcomes.tallies, plan.triggers, confidence)
+
+
+def against_champion(outcomes: Outcomes, champion: Outcomes, plan: Plan, confidence: float) -> dict[str, Estimate]:
+    """Paired differences on the same records, positive where the candidate is better."""
+    found = {"clean_accuracy_minus_champion": _difference(outcomes.correct, champion.correct, confidence)}
+    for threat in plan.threats:
+        first, second = outcomes.by[threat.key] == STANDS, champion.by[threat.key] == STANDS
+        found[robust("robust_accuracy_minus_champion", threat)] = _difference(first, second, confidence)
+    return found
+
+
+def per_class(
+    outcomes: Outcomes, y: Ints, classes: Sequence[str], plan: Plan, confidence: float
+) -> list[tuple[str, int, list[Estimate]]]:
+    """Per class: its name, how many records, clean accuracy and robust accuracy under each threat."""
+    rows = []
+    for label, name in enumerate(classes):
+        of = y == label
+        right = [outcomes.correct, *(outcomes.by[threat.key] == STANDS for threat in plan.threats)]
+        rows.append(
+            (name, int(of.sum()), [proportion(int(each[of].sum()), int(of.sum()), confidence) for each in right])
+        )
+    return rows
+
+
+def curve(
+    outcomes: Outcomes, plan: Plan, threat: ThreatModel, features: int, confidence: float
+) -> list[tuple[float, Estimate]]:
+    """Radius and robust accuracy against one restart of the strongest attack; the first point is no attack."""
+    n, tallies = len(outcomes.predicted), outcomes.tallies
+    right = int((outcomes.by[threat.key] != WRONG).sum())
+    points = [(0.0, proportion(right, n, confidence))]
+    for number, at in enumerate(plan.curve(threat, features)):
+        points.append((at.epsilon, proportion(tallies[f"curve/{threat.key}/{number}"], n, confidence)))
+    return points
+
+
+def _difference(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], confidence: float) -> Estimate:
+    return paired_difference(int((first & ~second).sum()), int((~first & second).sum()), len(first), confidence)
