@@ -20,7 +20,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "STRUCT": (dict,),
 }
 
-__all__ = ["check_arguments", "from_config", "select"]
+__all__ = ["check_arguments", "check_types", "from_config", "select"]
 
 
 def from_config(config: Config) -> dict[str, str]:
@@ -45,7 +45,7 @@ def select(arguments: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, A
 
 
 def check_arguments(arguments: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
-    """Check names, types and sizes, which neither kfp nor Kubeflow does before the first step runs.
+    """Check names, types, sizes and completeness, which neither kfp nor Kubeflow does before the first step runs.
 
     Args:
         arguments: by parameter name.
@@ -55,15 +55,24 @@ def check_arguments(arguments: Mapping[str, Any], spec: Mapping[str, Any]) -> No
         UnknownName: no such parameter; carries the nearest one.
         UnfitInput: one is missing, of another type, not finite, or too large to be handed to a process.
     """
+    check_types(arguments, spec)
+    for name, parameter in _parameters(spec).items():
+        if name not in arguments and "defaultValue" not in parameter and not parameter.get("isOptional"):
+            where = f"{_name(spec)}: parameter {name}"
+            raise UnfitInput(where, "nothing", "a value", parameter.get("description", ""))
+
+
+def check_types(arguments: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+    """As `check_arguments`, but some may be missing."""
     known = _parameters(spec)
-    name_of = f"pipeline {spec['pipelineInfo']['name']}"
     for name, value in arguments.items():
         if name not in known:
-            raise UnknownName(f"parameter of {name_of}", name, known)
-        _check_value(f"{name_of}: parameter {name}", value, known[name]["parameterType"])
-    for name, parameter in known.items():
-        if name not in arguments and "defaultValue" not in parameter and not parameter.get("isOptional"):
-            raise UnfitInput(f"{name_of}: parameter {name}", "nothing", "a value", parameter.get("description", ""))
+            raise UnknownName(f"parameter of {_name(spec)}", name, known)
+        _check_value(f"{_name(spec)}: parameter {name}", value, known[name]["parameterType"])
+
+
+def _name(spec: Mapping[str, Any]) -> str:
+    return f"pipeline {spec['pipelineInfo']['name']}"
 
 
 def _parameters(spec: Mapping[str, Any]) -> dict[str, Any]:

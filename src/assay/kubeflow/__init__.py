@@ -1,0 +1,1 @@
+"""Pipelines for Kubeflow: compiled to its YAML, uploaded as versions, run, scheduled, listed. kfp loads when called."""
