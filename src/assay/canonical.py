@@ -28,6 +28,7 @@ __all__ = [
     "file_digest",
     "loads",
     "read",
+    "read_bytes",
     "read_yaml",
     "require_schema",
     "sha256",
@@ -81,12 +82,12 @@ def loads(data: bytes | str, where: str = "JSON", limit: int = MAX_DOCUMENT_BYTE
 
 def read(path: Path | str, limit: int = MAX_DOCUMENT_BYTES) -> Any:
     """Parse one JSON file strictly; see `loads`."""
-    return loads(_read_bounded(Path(path), limit), where=str(path), limit=limit)
+    return loads(read_bytes(path, limit), where=str(path), limit=limit)
 
 
 def read_yaml(path: Path | str, limit: int = 2**20) -> Any:
     """Parse one YAML file strictly: safe types only, no duplicate keys, one document; empty is an error."""
-    text = _read_bounded(Path(path), limit)
+    text = read_bytes(path, limit)
     try:
         value = yaml.load(text, Loader=_StrictYAML)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -94,6 +95,18 @@ def read_yaml(path: Path | str, limit: int = 2**20) -> Any:
     if value is None:
         raise UnfitInput(str(path), "an empty document", "a mapping")
     return value
+
+
+def read_bytes(path: Path | str, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """The bytes of a file that may come from anywhere: one larger than ``limit`` is refused, unread."""
+    try:
+        with Path(path).open("rb") as stream:
+            data = stream.read(limit + 1)
+    except OSError as error:
+        raise UnfitInput(str(path), error.strerror or str(error), "a readable file") from error
+    if len(data) > limit:
+        raise UnfitInput(str(path), f"more than {limit} bytes", f"at most {limit}")
+    return data
 
 
 def require_schema(document: Any, name: str, where: str, major: int = 1) -> dict[str, Any]:
@@ -136,17 +149,6 @@ def tree_files(folder: Path | str) -> dict[str, str]:
 def tree_digest(files: Mapping[str, str]) -> str:
     """One digest of a folder's names and contents, from `tree_files`."""
     return digest(dict(files))
-
-
-def _read_bounded(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(limit + 1)
-    except OSError as error:
-        raise UnfitInput(str(path), error.strerror or str(error), "a readable file") from error
-    if len(data) > limit:
-        raise UnfitInput(str(path), f"more than {limit} bytes", f"at most {limit}")
-    return data
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

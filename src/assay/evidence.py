@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ class Evidence:
             ``device``, ``versions``, ``code``, ``image``, ``trained_against``.
         soundness: name of each soundness check and what it said: ``holds``, ``misses`` or ``not_measured``.
         truncated: a time limit cut the measurement short.
-        run: run id, times, host: all that may differ between two equal measurements.
+        run: run id, times, host: all that may differ between two equal measurements. ``ended`` is the instant the
+            measurement ended, ISO 8601 with zone; the gate counts age from there.
     """
 
     subjects: dict[str, str]
@@ -74,6 +76,15 @@ class Evidence:
         """Every soundness check that ran holds, and at least one ran."""
         said = set(self.soundness.values())
         return "holds" in said and "misses" not in said
+
+    @property
+    def measured_at(self) -> datetime | None:
+        """When the measurement ended, or None where ``run`` names no instant with a zone."""
+        try:
+            instant = datetime.fromisoformat(self.run["ended"])
+        except (KeyError, TypeError, ValueError):
+            return None
+        return instant if instant.tzinfo is not None else None
 
     def write(self, path: Path | str, signers: Iterable[Signer]) -> bytes:
         """Write the envelope whole; returns its bytes."""

@@ -28,7 +28,7 @@ from assay import canonical
 from assay.data.files import TEMPORARY, fsync_folder
 from assay.errors import Conflict, UnfitInput
 
-__all__ = ["FileLedger", "Ledger", "open_ledger", "put_document", "put_folder"]
+__all__ = ["FileLedger", "Ledger", "open_ledger", "put_document", "put_first", "put_folder"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._@-]{0,127})*")
 
@@ -135,6 +135,18 @@ def open_ledger(uri: str) -> Ledger:
     if parts.scheme not in ("", "file"):
         raise UnfitInput("ledger", repr(uri), "a path, file:// or s3://")
     return FileLedger(Path(unquote(parts.path) if parts.scheme else uri).absolute())
+
+
+def put_first(ledger: Ledger, name: str, data: bytes) -> bytes:
+    """Bind a name unless it is bound already; returns the bytes it is bound to.
+
+    For envelopes named by an id that leaves out when and where they were made: the first one stands.
+    """
+    try:
+        ledger.put(name, data)
+    except Conflict:
+        return ledger.get(name)
+    return data
 
 
 def put_document(ledger: Ledger, name: str, document: object) -> str:

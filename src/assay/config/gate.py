@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pydantic
 
-from assay.config.base import Section
+from assay import canonical, catalog
+from assay.config.base import Section, parse
+from assay.errors import UnfitInput
+
+FAMILY = "gate.rules"
 
 __all__ = ["PolicyConfig"]
 
@@ -15,13 +20,49 @@ class PolicyConfig(Section):
     """Rules and how long evidence counts.
 
     Fields:
-        rules: each ``{"rule": <name>, ...settings}``; an empty list is an error, never a promotion.
+        rules: each ``{"rule": <name>, ...settings}``, a member of ``gate.rules``; settings left out are written out
+            with their defaults, so equal policies have equal digests. An empty list is an error, never a promotion,
+            and so is one without a single required rule.
         confidence: that the intervals must have at least.
         accept_local_keys: whether keys of assurance ``local`` count; a cluster says no.
-        valid_for_s: age at which evidence and decision expire.
+        valid_for_s: age in seconds at which evidence and decision expire.
+
+    The rules ``signed`` and ``freshness`` apply always, whether listed or not.
     """
 
+    schema_: Literal["assay.policy/v1"] = pydantic.Field(default="assay.policy/v1", alias="schema")
     rules: tuple[dict[str, Any], ...] = pydantic.Field(min_length=1)
     confidence: float = pydantic.Field(default=0.95, gt=0.5, lt=1)
     accept_local_keys: bool = True
     valid_for_s: int = pydantic.Field(default=7 * 86400, ge=1)
+
+    @pydantic.field_validator("rules")
+    @classmethod
+    def _known_rules(cls, rules: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        whole = tuple(_whole_rule(rule, position) for position, rule in enumerate(rules))
+        if not any(rule["severity"] == "required" for rule in whole):
+            raise UnfitInput("policy: rules", "only advisory ones", "at least one required rule")
+        return whole
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for canonical JSON, defaults written out."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @classmethod
+    def load(cls, path: Path | str) -> PolicyConfig:
+        """Read a policy file in YAML.
+
+        Raises:
+            UnknownName: an unknown key, rule or setting; carries the nearest known one.
+            UnfitInput: anything else that is wrong.
+        """
+        return parse(cls, canonical.read_yaml(path), str(path))
+
+
+def _whole_rule(rule: dict[str, Any], position: int) -> dict[str, Any]:
+    """A rule with every setting written out, after building it once."""
+    name = rule.get("rule")
+    if not isinstance(name, str):
+        raise UnfitInput(f"policy: rules.{position}", repr(name), "rule: <name of a rule>")
+    built = catalog.build(FAMILY, name, {key: value for key, value in rule.items() if key != "rule"})
+    return {"rule": name} | catalog.settings(built)

@@ -1,0 +1,11 @@
+"""The gate: a policy applied to signed evidence gives a signed decision. Free of torch.
+
+verdict.py   what a rule is asked (`Case`) and what it answers (`Finding`)
+rules/       the rules, one file each
+decide.py    rules to decision: promote, reject or inconclusive
+step.py      the pipeline step, from envelope to envelope
+summary.py   a decision in Markdown and as lines for a terminal
+withhold.py  what happens to a model that is not promoted
+"""
+
+HELPERS: tuple[str, ...] = ("decide", "explain", "rules", "step", "summary", "verdict", "withhold")

@@ -1,0 +1,59 @@
+"""Every rule a policy may use, from the rules' own docstrings and fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from typing import Any
+
+from assay import catalog
+from assay.config.gate import FAMILY, PolicyConfig
+from assay.gate.decide import IMPLICIT
+
+__all__ = ["explanation", "explanation_lines"]
+
+
+def explanation() -> dict[str, Any]:
+    """``rules``: name, what it says, fields with type, default and meaning; ``policy``: the same of the whole file."""
+    return {"rules": [_rule(name) for name in catalog.names(FAMILY)], "policy": inspect.getdoc(PolicyConfig)}
+
+
+def explanation_lines(document: dict[str, Any]) -> list[str]:
+    """The explanation for a terminal."""
+    lines: list[str] = []
+    for rule in document["rules"]:
+        always = "  (applies always)" if rule["always"] else ""
+        lines += [f"{rule['rule']}{always}", *(f"  {line}" for line in rule["says"].splitlines())]
+        for field in rule["fields"]:
+            default = "" if field["default"] is None else f" = {field['default']}"
+            lines.append(f"    {field['name']}: {field['type']}{default}")
+            lines.append(f"        {field['means']}")
+        lines.append("")
+    return [*lines, *str(document["policy"]).splitlines()]
+
+
+def _rule(name: str) -> dict[str, Any]:
+    cls = catalog.member(FAMILY, name)
+    says, _, fields = (inspect.getdoc(cls) or "").partition("\nFields:\n")
+    meanings = _meanings(fields)
+    return {
+        "rule": name,
+        "always": name in IMPLICIT,
+        "says": says.strip(),
+        "fields": [
+            {
+                "name": field.name,
+                "type": str(field.type),
+                "default": None if field.default is dataclasses.MISSING else repr(field.default),
+                "means": meanings[field.name],
+            }
+            for field in dataclasses.fields(cls)
+        ],
+    }
+
+
+def _meanings(fields: str) -> dict[str, str]:
+    """Name to meaning, from the ``Fields:`` section of a docstring."""
+    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", fields, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}

@@ -1,0 +1,37 @@
+"""The evidence is not too old."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from assay.gate.verdict import Case, Finding, Severity
+
+LEEWAY = timedelta(minutes=5)
+
+__all__ = ["Freshness"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freshness:
+    """The measurement ended less than the policy's ``valid_for_s`` ago. Applies always.
+
+    Old evidence, evidence without an instant, and evidence from more than five minutes in the future is not measured.
+
+    Fields:
+        severity: always ``required``.
+    """
+
+    severity: Severity = "required"
+
+    def __call__(self, case: Case) -> Finding:
+        """Ask the rule."""
+        about, need = "age of the evidence", f"< {case.policy.valid_for_s} s"
+        measured = case.evidence.measured_at
+        if measured is None:
+            return Finding(verdict="not_measured", about=about, need=need, note="the evidence names no instant")
+        if not measured - LEEWAY <= case.now:
+            return Finding(verdict="not_measured", about=about, need=need, note="it is from the future; mend the clock")
+        if not case.now < measured + timedelta(seconds=case.policy.valid_for_s):
+            return Finding(verdict="not_measured", about=about, need=need, note="it expired; evaluate the model again")
+        return Finding(verdict="holds", about=about, need=need)

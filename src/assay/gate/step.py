@@ -1,0 +1,139 @@
+"""The step: one signed evidence envelope and a policy give one signed decision envelope."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from assay import lineage
+from assay.canonical import read_bytes
+from assay.config.gate import PolicyConfig
+from assay.config.root import Target
+from assay.data.files import write_file
+from assay.evidence import Evidence, payload_id
+from assay.gate.decide import ask, conclude
+from assay.gate.summary import markdown
+from assay.gate.verdict import Case
+from assay.ledger import put_first
+from assay.promotions import champion, history
+from assay.signing import MAX_ENVELOPE_BYTES, Opened, seal, statement, unseal
+from assay.workspace import Workspace
+
+KIND = "decision"
+
+__all__ = ["KIND", "gate"]
+
+
+def gate(
+    evidence: Path,
+    policy: PolicyConfig,
+    *,
+    target: Target,
+    decision: Path,
+    summary: Path | None = None,
+    run: str = "",
+) -> dict[str, Any]:
+    """Apply a policy to one evidence envelope.
+
+    Equal evidence, policy, target and champion give the same decision id; the ledger keeps the first envelope of it.
+
+    Args:
+        evidence: DSSE envelope written by evaluate; one without a signature gives inconclusive.
+        policy: the rules.
+        target: where the model would go.
+        decision: the envelope to write.
+        summary: a Markdown page to write, verdict first.
+        run: id of the pipeline run.
+
+    Returns:
+        ``decision`` (promote, reject or inconclusive), ``rules`` (one entry each, see `assay.gate.decide.ask`),
+        ``bundle`` (the path written), ``decision_id``, ``evidence_id``, ``model``, ``dataset``, ``policy``, ``target``
+        and ``measured``, how the evidence was made.
+
+    Raises:
+        Refused: a signature that does not hold, or a ledger that was changed.
+        UnfitInput: a file that is no evidence.
+    """
+    workspace = Workspace.from_env()
+    data = read_bytes(evidence, MAX_ENVELOPE_BYTES)
+    now = datetime.now(UTC)
+    with lineage.step("gate", run, workspace) as record:
+        opened = unseal(
+            data,
+            workspace.keyring,
+            kind="evidence",
+            role="evaluator",
+            now=now,
+            allow_unsigned=True,
+            where=str(evidence),
+        )
+        case = _case(opened, policy, target, now, workspace)
+        document = decide(case, target, {"id": record.run, "decided_at": now.isoformat()}, opened)
+        sealed = seal(document, workspace.signers("evaluator"))
+        decision_id, evidence_id = payload_id(document), case.evidence.id
+        if opened.keyids:
+            put_first(record.ledger, f"evidence/{evidence_id}.dsse.json", data)
+        put_first(record.ledger, f"decisions/{decision_id}.dsse.json", sealed)
+        write_file(decision, sealed)
+        body = document["predicate"]
+        if summary is not None:
+            write_file(summary, markdown(document).encode())
+        record.reads("evidence", evidence_id)
+        record.reads("model", case.evidence.subjects["model"])
+        record.writes("decision", decision_id, body["decision"])
+        record.params |= {"policy": policy.to_json(), "target": target.to_json()}
+        record.tags |= {"assay.decision": body["decision"], "assay.decision_id": decision_id}
+    return {
+        "decision": body["decision"],
+        "rules": body["rules"],
+        "bundle": str(decision),
+        "decision_id": decision_id,
+        "evidence_id": evidence_id,
+        "model": case.evidence.subjects["model"],
+        "dataset": case.evidence.subjects.get("dataset", ""),
+        "policy": policy.digest,
+        "target": target.to_json(),
+        "measured": case.evidence.measured,
+    }
+
+
+def decide(case: Case, target: Target, run: dict[str, Any], opened: Opened) -> dict[str, Any]:
+    """The statement of the decision on a case.
+
+    Args:
+        case: what the rules are asked.
+        target: where the model would go.
+        run: id and instant; beside it go the keys that signed the evidence. Enters no id.
+        opened: the evidence's envelope, verified.
+    """
+    rules = ask(case)
+    subjects = {
+        "model": case.evidence.subjects["model"],
+        "evidence": case.evidence.id,
+        "policy": case.policy.digest,
+    }
+    compares = any(rule["rule"] == "no_worse_than" for rule in rules)
+    predicate = {
+        "decision": conclude(rules),
+        "rules": rules,
+        "target": target.to_json(),
+        "policy": case.policy.to_json(),
+        "valid_for_s": case.policy.valid_for_s,
+        "champion": case.champion if compares else None,
+        "run": run | {"evidence_payload": opened.payload_digest, "evidence_keys": list(opened.keyids)},
+    }
+    return statement(KIND, subjects, predicate)
+
+
+def _case(opened: Opened, policy: PolicyConfig, target: Target, now: datetime, workspace: Workspace) -> Case:
+    evidence = Evidence.from_statement(opened.statement)
+    promotions = history(workspace.ledger, workspace.keyring, target)
+    return Case(
+        evidence=evidence,
+        policy=policy,
+        now=now,
+        signed=bool(opened.keyids) and bool(workspace.signers("evaluator")),
+        assurance=opened.assurance,
+        champion=champion(promotions, besides=evidence.subjects["model"]),
+    )

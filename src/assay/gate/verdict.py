@@ -1,0 +1,177 @@
+"""What a rule is asked, and what it answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from assay.config.gate import PolicyConfig
+from assay.errors import UnfitInput
+from assay.estimate import Estimate, least_for
+from assay.evidence import Evidence, robust
+from assay.signing import Assurance
+from assay.threat import ThreatModel
+
+Verdict = Literal["holds", "misses", "unclear", "not_measured"]
+Severity = Literal["required", "advisory"]
+
+__all__ = [
+    "Case",
+    "Finding",
+    "Severity",
+    "Verdict",
+    "estimate_name",
+    "more_records",
+    "require_finite",
+    "weigh",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one rule says.
+
+    Fields:
+        verdict: ``holds``, ``misses``, ``unclear`` (the interval holds the bar) or ``not_measured``.
+        about: what the rule looked at, such as the name of an estimate.
+        need: the bar in words, such as ``>= 0.85``.
+        note: what would settle it, or why it was not measured; may be empty.
+        estimate: what was measured, or None.
+        bar: the number that the interval was held against, or None.
+    """
+
+    verdict: Verdict
+    about: str
+    need: str
+    note: str = ""
+    estimate: Estimate | None = None
+    bar: float | None = None
+
+    @property
+    def text(self) -> str:
+        """One sentence: bar, interval, note."""
+        measured = f": {self.estimate}" if self.estimate is not None else ""
+        return f"{self.about} {self.need}{measured}" + (f"; {self.note}" if self.note else "")
+
+    def to_json(self, rule: str, severity: Severity) -> dict[str, Any]:
+        """Plain data for the decision; ``estimate`` and ``bar`` only where there is one."""
+        document: dict[str, Any] = {
+            "rule": rule,
+            "severity": severity,
+            "verdict": self.verdict,
+            "about": self.about,
+            "need": self.need,
+            "note": self.note,
+            "text": self.text,
+        }
+        if self.estimate is not None:
+            document["estimate"] = self.estimate.to_json()
+        return document | ({} if self.bar is None else {"bar": self.bar})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """All that a rule may look at; equal cases get equal answers.
+
+    Fields:
+        evidence: as the evaluator wrote it.
+        policy: whose rule is asked.
+        now: the instant of the decision, with zone.
+        signed: the evidence carries a valid signature, and the decision can be signed here.
+        assurance: of the weakest key that signed.
+        champion: digest of the model that the target's alias stands for by the ledger, or empty for none.
+    """
+
+    evidence: Evidence
+    policy: PolicyConfig
+    now: datetime
+    signed: bool
+    assurance: Assurance = "local"
+    champion: str = ""
+
+    def estimate(self, name: str) -> Estimate | str:
+        """The estimate of a name when it counts, else the reason why it does not."""
+        found = self.evidence.estimates.get(name)
+        if found is None:
+            close = [known for known in sorted(self.evidence.estimates) if known.split("/")[0] == name.split("/")[0]]
+            return "no such estimate" + (f"; the evidence has {', '.join(close)}" if close else " in the evidence")
+        if self.evidence.truncated:
+            return "the measurement was cut short by a time limit"
+        if not found.n >= 1:
+            return "nothing was measured: n=0"
+        if not found.confidence >= self.policy.confidence:
+            return f"its confidence is {found.confidence:g}, the policy asks for {self.policy.confidence:g}"
+        return found
+
+
+def estimate_name(estimate: str, threat: str, ending: str = "") -> str:
+    """The full name of an estimate, such as ``robust_accuracy/linf:0.1``; ``threat`` as `ThreatModel.parse` reads it.
+
+    A box other than [0, 1] is written behind the threat, as its key has it: ``linf:0.5:[-1,1]``.
+
+    Raises:
+        UnfitInput: a threat of another form, or an estimate without a name.
+    """
+    if not estimate:
+        raise UnfitInput("rule: estimate", "an empty name", "the name of an estimate, such as clean_accuracy")
+    name = estimate + ending
+    return robust(name, _threat(threat)) if threat else name
+
+
+def _threat(text: str) -> ThreatModel:
+    ball, _, box = text.partition(":[")
+    if not box:
+        return ThreatModel.parse(text)
+    low, _, high = box.removesuffix("]").partition(",")
+    try:
+        return ThreatModel.parse(ball, (float(low), float(high)))
+    except ValueError as error:
+        raise UnfitInput("threat", repr(text), "norm:epsilon:[low,high], such as linf:0.5:[-1,1]") from error
+
+
+def weigh(
+    case: Case,
+    about: str,
+    need: str,
+    bar: float,
+    *,
+    holds: Callable[[Estimate], bool],
+    misses: Callable[[Estimate], bool],
+    settling: Callable[[Estimate], str],
+) -> Finding:
+    """Hold the interval of one estimate against a bar.
+
+    Args:
+        case: the question.
+        about: full name of the estimate.
+        need: the bar in words.
+        bar: the bar as a number.
+        holds: what the ends of the interval must fulfil for the rule to hold.
+        misses: what they must fulfil for it to miss; where neither is true it is unclear.
+        settling: what would settle an unclear rule.
+    """
+    found = case.estimate(about)
+    if isinstance(found, str):
+        return Finding(verdict="not_measured", about=about, need=need, note=found, bar=bar)
+    if holds(found):
+        return Finding(verdict="holds", about=about, need=need, estimate=found, bar=bar)
+    if misses(found):
+        return Finding(verdict="misses", about=about, need=need, estimate=found, bar=bar)
+    return Finding(verdict="unclear", about=about, need=need, note=settling(found), estimate=found, bar=bar)
+
+
+def more_records(share: float, bar: float, confidence: float) -> str:
+    """How many records would settle it that a share is above a bar, should the share measured be the true one."""
+    if not (0 < bar < 1 and 0 <= share <= 1):
+        return ""
+    least = least_for(share, bar, confidence)
+    return f"at {share:.3f}, n={least} would settle it" if least is not None else ""
+
+
+def require_finite(where: str, value: float) -> None:
+    """Refuse a bar that no interval can be held against."""
+    if not math.isfinite(value):
+        raise UnfitInput(where, str(value), "a finite number")

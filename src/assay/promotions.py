@@ -1,0 +1,125 @@
+"""The signed promotions of a target, as the ledger holds them: who is champion, and in which order it went.
+
+``promotions/<model>@<alias>/<sequence>.dsse.json``: sequences begin at 1 and have no gap; each names the one before.
+The highest is the champion. MLflow's alias is a copy of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from assay.config.base import parse
+from assay.config.root import Target
+from assay.errors import Refused
+from assay.evidence import payload_id
+from assay.ledger import Ledger
+from assay.signing import Keyring, unseal
+
+KIND = "promotion"
+
+__all__ = ["KIND", "Promotion", "champion", "history", "name_of", "place_of", "target_of", "targets"]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One verified promotion.
+
+    Fields:
+        id: of its statement.
+        target: model name and alias.
+        sequence: from 1.
+        model, evidence, decision: digest of the model folder, and the ids it rests on.
+        previous: id of the promotion before, or empty for the first.
+    """
+
+    id: str
+    target: Target
+    sequence: int
+    model: str
+    evidence: str
+    decision: str
+    previous: str
+
+    @classmethod
+    def from_statement(cls, document: dict[str, Any], where: str) -> Promotion:
+        """Read a verified statement.
+
+        Raises:
+            Refused: a field is missing or of another shape, or predicate and subjects disagree.
+        """
+        try:
+            body = document["predicate"]
+            subjects = {entry["name"]: entry["digest"]["sha256"] for entry in document["subject"]}
+            if (body["evidence"], body["decision"]) != (subjects["evidence"], subjects["decision"]):
+                raise ValueError("predicate and subjects name different evidence or decisions")
+            return cls(
+                id=payload_id(document),
+                target=Target(**body["target"]),
+                sequence=int(body["sequence"]),
+                model=subjects["model"],
+                evidence=subjects["evidence"],
+                decision=subjects["decision"],
+                previous=str(body["previous"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise Refused(where, f"{type(error).__name__}: {error}", "an assay.promotion/v1 predicate") from error
+
+
+def target_of(text: str) -> Target:
+    """Read ``<model>@<alias>``, or ``<model>`` alone for its alias ``champion``.
+
+    Raises:
+        UnfitInput: another form, or a name that the registry refuses.
+    """
+    model, at, alias = text.partition("@")
+    return parse(Target, {"model": model} | ({"alias": alias} if at else {}), "target")
+
+
+def place_of(target: Target) -> str:
+    """The target as the ledger and people write it: ``<model>@<alias>``."""
+    return f"{target.model}@{target.alias}"
+
+
+def name_of(target: Target, sequence: int) -> str:
+    """The ledger's name of one promotion."""
+    return f"promotions/{place_of(target)}/{sequence:08d}.dsse.json"
+
+
+def targets(ledger: Ledger) -> list[Target]:
+    """Every target that something was promoted to."""
+    places = sorted({name.split("/")[1] for name in ledger.names("promotions/")})
+    return [Target(model=place.partition("@")[0], alias=place.partition("@")[2]) for place in places]
+
+
+def history(ledger: Ledger, keyring: Keyring, target: Target) -> list[Promotion]:
+    """Every promotion of a target, first to last, each verified.
+
+    Raises:
+        Refused: a signature, the target, a sequence or the link to the one before does not hold: somebody changed the
+            ledger, or a promoter's key is missing from the keyring.
+    """
+    found: list[Promotion] = []
+    for sequence, name in enumerate(_names(ledger, target), 1):
+        opened = unseal(ledger.get(name), keyring, kind=KIND, role="promoter", where=name)
+        made = Promotion.from_statement(opened.statement, name)
+        before = found[-1].id if found else ""
+        got = (made.target, made.sequence, made.previous, name)
+        if got != (target, sequence, before, name_of(target, sequence)):
+            raise Refused(name, f"sequence {made.sequence} after {made.previous[:12] or 'none'}", "an unbroken chain")
+        found.append(made)
+    return found
+
+
+def champion(promotions: list[Promotion], besides: str) -> str:
+    """The digest of the last promoted model other than ``besides``, or empty when there is none.
+
+    A model is never compared with itself: measured again after its own promotion, it meets the champion it met before,
+    so a repeated run gives the same evidence.
+    """
+    return next((made.model for made in reversed(promotions) if made.model != besides), "")
+
+
+def _names(ledger: Ledger, target: Target) -> Iterator[str]:
+    yield from ledger.names(f"promotions/{place_of(target)}/")

@@ -1,0 +1,94 @@
+"""What the tests of gate and promotion share: a model folder, evidence about it, policies, a workspace with keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from assay import canonical
+from assay.config.base import parse
+from assay.config.gate import PolicyConfig
+from assay.config.root import Target
+from assay.estimate import Estimate, paired_difference, proportion
+from assay.evidence import Evidence
+from assay.gate.step import gate
+from assay.models.spec import GOLDEN, SPEC, WEIGHTS, model_digest
+from assay.workspace import Workspace
+
+TARGET = Target(model="digits", alias="champion")
+FLOOR = {"rule": "at_least", "estimate": "clean_accuracy", "value": 0.8}
+
+
+def policy(*rules: dict[str, Any], **settings: Any) -> PolicyConfig:
+    return parse(PolicyConfig, {"rules": list(rules or (FLOOR,))} | settings, "policy")
+
+
+def write_model(folder: Path, weights: bytes = b"weights") -> Path:
+    """The three files of a model; promotion looks at their bytes alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SPEC).write_bytes(b"{}")
+    (folder / WEIGHTS).write_bytes(weights)
+    (folder / GOLDEN).write_bytes(b"golden")
+    return folder
+
+
+def evidence_about(model: str, **changes: Any) -> Evidence:
+    """Evidence measured a minute ago: 930 of 1000 clean, 600 of 1000 under linf:0.1, 40 of 1000 backdoor."""
+    estimates = {
+        "clean_accuracy": proportion(930, 1000),
+        "robust_accuracy/linf:0.1": proportion(600, 1000),
+        "backdoor_success": proportion(40, 1000),
+    }
+    made = Evidence(
+        subjects={"model": model, "holdout": "b" * 64, "dataset": "c" * 64},
+        estimates=estimates,
+        measured={"threats": ["linf:0.1"], "attacks": {"pgd": {"steps": 40}}, "seed": 0},
+        soundness={"gradients": "holds"},
+        run={"ended": (datetime.now(UTC) - timedelta(minutes=1)).isoformat()},
+    )
+    return replace(made, **changes)
+
+
+def estimate(value: float, low: float, high: float, **changes: Any) -> Estimate:
+    facts: dict[str, Any] = {"value": value, "low": low, "high": high, "n": 100, "confidence": 0.95, "method": "given"}
+    return Estimate(**facts | changes)
+
+
+def against_champion(champion: str, only_first: int = 10, only_second: int = 10) -> dict[str, Any]:
+    """Changes that make evidence a comparison with a champion on 1000 records."""
+    base = evidence_about("a" * 64)
+    return {
+        "subjects": base.subjects | {"champion": champion},
+        "estimates": base.estimates
+        | {"clean_accuracy_minus_champion": paired_difference(only_first, only_second, 1000)},
+    }
+
+
+class Case:
+    """A candidate on its way through gate and promotion in one workspace."""
+
+    def __init__(self, workspace: Workspace, folder: Path, weights: bytes = b"weights", **changes: Any) -> None:
+        self.workspace, self.folder = workspace, folder
+        workspace.initialise()
+        self.model = write_model(folder / "model", weights)
+        self.digest = model_digest(self.model)
+        subjects = changes.pop("subjects", {})
+        made = evidence_about(self.digest, **changes)
+        self.evidence = replace(made, subjects=made.subjects | {**subjects, "model": self.digest})
+        self.evidence_path, self.decision_path = folder / "evidence.dsse.json", folder / "decision.dsse.json"
+        self.evidence.write(self.evidence_path, workspace.signers("evaluator"))
+
+    def gate(self, rules: PolicyConfig | None = None, target: Target = TARGET) -> dict[str, Any]:
+        return gate(self.evidence_path, rules or policy(), target=target, decision=self.decision_path)
+
+    def promote(self, target: Target = TARGET, **more: Any) -> dict[str, Any]:
+        from assay.promote import promote
+
+        return promote(self.decision_path, self.evidence_path, self.model, target=target, **more)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Names and digests of everything below a folder that may be empty or missing."""
+    return canonical.tree_files(folder) if folder.is_dir() and any(folder.rglob("*")) else {}
