@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from assay.errors import AssayError
+from assay.models.checkpoint import Checkpoint
 from assay.progress import track
 from assay.threat import ThreatModel
 
@@ -69,12 +70,17 @@ class Optimisation:
 
 
 def fit(
-    model: nn.Module, examples: Examples, method: Method, threat: ThreatModel, settings: Optimisation
+    model: nn.Module,
+    examples: Examples,
+    method: Method,
+    threat: ThreatModel,
+    settings: Optimisation,
+    checkpoint: Checkpoint | None = None,
 ) -> list[float]:
-    """Train a model in place; returns the mean loss of every epoch.
+    """Train a model in place and leave it in eval mode; returns the mean loss of every epoch.
 
-    Every epoch draws its order and its attacks from generators seeded by (seed, epoch), so that an interrupted run goes
-    on with the same numbers.
+    Every epoch draws its order and its attacks from generators seeded by (seed, epoch), so that a run that was
+    interrupted goes on from its checkpoint with the same numbers; within `deterministic`, to the same bytes.
 
     Raises:
         AssayError: the loss is no longer finite.
@@ -83,9 +89,11 @@ def fit(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
     )
     model.train()
-    losses: list[float] = []
-    for epoch in track(range(settings.epochs), "train", settings.epochs):
+    losses = checkpoint.load(model, optimizer) if checkpoint else []
+    for epoch in track(range(len(losses), settings.epochs), "train", settings.epochs - len(losses)):
         losses.append(_epoch(model, optimizer, examples, method, threat, settings, epoch))
+        if checkpoint:
+            checkpoint.save(model, optimizer, losses)
     model.eval()
     return losses
 

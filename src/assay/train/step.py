@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from assay import catalog, lineage, versions
+from assay import canonical, catalog, lineage, versions
+from assay.config.base import parse
 from assay.config.train import TrainConfig
 from assay.data.dataset import Dataset, features
 from assay.errors import UnfitInput
 from assay.estimate import Estimate, proportion
 from assay.models.assemble import Classifier, assemble
+from assay.models.checkpoint import Checkpoint
 from assay.models.fit import Examples, Method, Optimisation, deterministic, fit
 from assay.models.folder import GOLDEN_RECORDS, save_model
 from assay.models.record import put_model
-from assay.models.spec import Architecture, ModelSpec, Trained
+from assay.models.spec import ModelSpec, Trained
 from assay.threat import ThreatModel
 from assay.train.inputs import bounds_of, preprocessing_of, require_finite, training_arrays
 
@@ -56,6 +59,8 @@ def train(
         module, spec, losses, accuracy = _fit(records, config)
         save_model(model, module, spec, golden)
         digest = put_model(record, model, spec)
+        if (checkpoint := _checkpoint(spec)) is not None:
+            checkpoint.remove()
         record.params |= {"method": spec.trained.method, "threat": spec.trained.threat, "epochs": config.epochs}
         record.metrics |= {"final_loss": losses[-1], "train_accuracy": accuracy.value}
     return {
@@ -76,13 +81,13 @@ def _fit(records: Dataset, config: TrainConfig) -> tuple[Classifier, ModelSpec, 
     method: Method = catalog.build("train", config.method.name, config.method.settings)
     threat = ThreatModel.parse(config.threat, bounds_of(x, config.bounds))
     device = _device(config)
-    spec = ModelSpec(
-        architecture=Architecture(name=config.model.name, settings=config.model.settings),
-        input_shape=x.shape[1:],
-        bounds=threat.bounds,
-        classes=records.manifest.content.classes,
-        preprocessing=preprocessing_of(x),
-        trained=Trained(
+    document = {
+        "architecture": config.model.to_json(),
+        "input_shape": x.shape[1:],
+        "bounds": threat.bounds,
+        "classes": records.manifest.content.classes,
+        "preprocessing": preprocessing_of(x),
+        "trained": Trained(
             dataset=records.manifest.digest,
             content_digest=records.manifest.content_digest,
             method=config.method.name,
@@ -92,11 +97,18 @@ def _fit(records: Dataset, config: TrainConfig) -> tuple[Classifier, ModelSpec, 
             image=versions.image(),
             machine=versions.machine() | {"device": _device_name(device)},
         ),
-    )
+    }
+    spec = parse(ModelSpec, document, "model")
     module = assemble(spec, seed=config.seed).to(device)
     examples = Examples(*(torch.from_numpy(values.copy()).to(device) for values in (x, y, weight)))
-    losses = fit(module, examples, method, threat, _optimisation(config))
+    losses = fit(module, examples, method, threat, _optimisation(config), _checkpoint(spec))
     return module, spec, losses, _accuracy(module, examples)
+
+
+def _checkpoint(spec: ModelSpec) -> Checkpoint | None:
+    """Where this training, and no other, keeps its state: below ``ASSAY_CHECKPOINT_DIR``, when that is set."""
+    folder = os.environ.get("ASSAY_CHECKPOINT_DIR")
+    return Checkpoint(Path(folder) / f"{canonical.digest(spec.to_json())}.checkpoint") if folder else None
 
 
 def _optimisation(config: TrainConfig) -> Optimisation:
@@ -116,14 +128,16 @@ def _accuracy(module: Classifier, examples: Examples) -> Estimate:
 
 
 def _golden(records: Dataset, calibration: Path | None, record: lineage.StepRecord) -> Floats:
-    """The first 16 trusted records, or training records when there are none to be had."""
+    """The first 16 trusted records, or training records when no trusted ones are given."""
     trusted = records if calibration is None else Dataset.load(calibration)
     if calibration is not None:
         record.uses(trusted, "calibration")
-    rows = trusted.take(np.arange(min(GOLDEN_RECORDS, len(trusted))), trusted.manifest.history)
-    values = features(rows if len(trusted) else records)[:GOLDEN_RECORDS]
-    require_finite(rows, values)
-    return values
+    if not len(trusted):
+        raise UnfitInput("calibration records", "none", "at least one")
+    first = trusted.take(np.arange(min(GOLDEN_RECORDS, len(trusted))), trusted.manifest.history)
+    inputs = features(first)
+    require_finite(first, inputs)
+    return inputs
 
 
 def _device(config: TrainConfig) -> torch.device:

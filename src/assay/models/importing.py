@@ -1,0 +1,117 @@
+"""Models that assay did not train: a folder copied after it has proved itself, or weights given an architecture."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+from assay import lineage
+from assay.config.base import parse
+from assay.data.dataset import Dataset, features
+from assay.data.files import whole_folder
+from assay.errors import Refused, UnfitInput
+from assay.models.folder import GOLDEN_RECORDS, load_model, read_weights, save_model
+from assay.models.record import put_model
+from assay.models.spec import FILES, Architecture, ModelSpec, Preprocessing, Trained, model_digest
+
+__all__ = ["import_model", "import_weights"]
+
+
+def import_model(uri: str, *, model: Path, run: str = "") -> dict[str, Any]:
+    """Copy a model folder to where a pipeline wants it, after checking all of it and replaying its golden inputs.
+
+    Args:
+        uri: a path or ``file://`` of a model folder.
+        model: where the copy goes.
+        run: id of the pipeline run.
+
+    Returns:
+        ``model {path, digest}, architecture, method, dataset``.
+
+    Raises:
+        UnfitInput: no model folder, or one with a changed byte.
+        Refused: a model that no longer gives its golden outputs.
+    """
+    with lineage.step("import_model", run) as record:
+        source = _local(uri)
+        loaded = load_model(source)
+        with whole_folder(model) as folder:
+            for name in sorted(FILES):
+                shutil.copyfile(source / name, folder / name)
+            if model_digest(folder) != loaded.digest:
+                raise Refused(f"model {source}", "other bytes than those checked", "a folder that nobody writes to")
+        put_model(record, model, loaded.spec)
+    return _document(model, loaded.spec)
+
+
+def import_weights(
+    weights: Path,
+    architecture: Architecture,
+    *,
+    golden: Path,
+    model: Path,
+    classes: Sequence[str] = (),
+    input_shape: Sequence[int] = (),
+    bounds: tuple[float, float] = (0.0, 1.0),
+    preprocessing: Preprocessing | None = None,
+    run: str = "",
+) -> dict[str, Any]:
+    """Make a model folder of a safetensors file.
+
+    Args:
+        weights: exactly the tensors of the architecture's state dict, float32.
+        architecture: member of ``models`` and its settings.
+        golden: a dataset, of which the first 16 records become the golden inputs.
+        model: where the folder goes.
+        classes: names, in the order of the logits; by default those of the golden dataset.
+        input_shape: of one example; by default that of the golden dataset.
+        bounds: the box of valid inputs.
+        preprocessing: what the model does to its input first; by default nothing.
+        run: id of the pipeline run.
+
+    Returns:
+        ``model {path, digest}, architecture, method, dataset``.
+
+    Raises:
+        UnfitInput: weights that do not fit the architecture, or golden inputs that do not fit the model.
+    """
+    with lineage.step("import_model", run) as record:
+        records = Dataset.load(golden)
+        record.uses(records, "calibration")
+        rows = records.take(np.arange(min(GOLDEN_RECORDS, len(records))), records.manifest.history)
+        inputs = features(rows)
+        shape = tuple(input_shape) or inputs.shape[1:]
+        none = Preprocessing(mean=(0.0,) * shape[0], scale=(1.0,) * shape[0])
+        document = {
+            "architecture": architecture,
+            "input_shape": shape,
+            "bounds": bounds,
+            "classes": tuple(classes) or records.manifest.content.classes,
+            "preprocessing": preprocessing or none,
+            "trained": Trained(method="imported"),
+        }
+        spec = parse(ModelSpec, document, "model")
+        save_model(model, read_weights(weights, spec), spec, inputs)
+        put_model(record, model, spec)
+    return _document(model, spec)
+
+
+def _document(model: Path, spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "model": {"path": str(model), "digest": model_digest(model)},
+        "architecture": spec.architecture.to_json(),
+        "method": spec.trained.method,
+        "dataset": spec.trained.dataset,
+    }
+
+
+def _local(uri: str) -> Path:
+    parts = urlsplit(uri)
+    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
+        raise UnfitInput("model uri", repr(uri), "a path or file:// of a model folder")
+    return Path(unquote(parts.path) if parts.scheme else uri).absolute()
