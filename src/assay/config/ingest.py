@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import PurePosixPath
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import pydantic
 
-from assay.config.base import Section
-from assay.data.records import NAME
+from assay import canonical
+from assay.config.base import Section, parse
+from assay.data.records import NAME, require_name
+from assay.errors import UnfitInput
 
-__all__ = ["IngestConfig", "SourceConfig"]
+__all__ = ["IngestConfig", "Limits", "SourceConfig", "parse_sources"]
 
 
 class SourceConfig(Section):
@@ -29,18 +33,73 @@ class SourceConfig(Section):
     labels_uri: str = ""
     trust: Literal["untrusted", "standard", "trusted"] = "standard"
 
+    @property
+    def batch_name(self) -> str:
+        """The batch's name: given, or the file's name without its ending.
+
+        Raises:
+            UnfitInput: the file's name cannot name a batch.
+        """
+        path = urlsplit(self.uri).path if "://" in self.uri else self.uri
+        return self.batch or require_name("batch", PurePosixPath(path.removesuffix(".gz")).stem)
+
+
+class Limits(Section):
+    """How much one batch may hold; more is refused before it is unpacked or parsed.
+
+    Fields:
+        file_bytes: of each file, as delivered and again when unpacked.
+        rows: records.
+        columns: features and label together.
+        line_bytes: of one CSV line; a longer one is refused and kept raw.
+        refused_share: largest share of rows that may be refused one by one; above it the whole batch is unfit.
+    """
+
+    file_bytes: int = pydantic.Field(default=2**31, ge=1, lt=2**53)
+    rows: int = pydantic.Field(default=10_000_000, ge=1, lt=2**53)
+    columns: int = pydantic.Field(default=10_000, ge=1, lt=2**31)
+    line_bytes: int = pydantic.Field(default=2**20, ge=1, lt=2**31)
+    refused_share: float = pydantic.Field(default=0.1, ge=0, le=1)
+
 
 class IngestConfig(Section):
     """How batches become a dataset.
 
     Fields:
         label: the label's column.
-        classes: names of the classes, in order; empty takes the sorted distinct labels of all batches.
+        classes: names of the classes, in order; empty takes the sorted distinct labels of all batches. An integer
+            label names the class of its decimal string; where no class has such a name, it is the class's position.
         holdout_share: share of trusted records that only evaluate sees; the rest is for calibration.
         salt: mixed into the digest by which trusted records are split, so that a supplier cannot choose the side.
+        overlap: what becomes of a record whose features equal those of a hold-out record.
+        types: of CSV columns that shall not be recognised by their cells, such as ``{zip: text}``.
+        missing: CSV cells that mean "no value".
+        limits: how much one batch may hold.
     """
 
-    label: str = "label"
+    label: str = pydantic.Field(default="label", min_length=1)
     classes: tuple[str, ...] = ()
     holdout_share: float = pydantic.Field(default=0.5, gt=0, lt=1)
     salt: str = "assay"
+    overlap: Literal["quarantine", "flag"] = "quarantine"
+    types: dict[str, Literal["number", "text"]] = pydantic.Field(default_factory=dict)
+    missing: tuple[str, ...] = ("",)
+    limits: Limits = Limits()
+
+
+class _Sources(Section):
+    sources: tuple[SourceConfig, ...] = pydantic.Field(min_length=1)
+
+
+def parse_sources(document: Any, where: str = "sources") -> tuple[SourceConfig, ...]:
+    """Sources from a list, a mapping with the key ``sources``, or the JSON text of either.
+
+    Raises:
+        UnfitInput: anything else, or an empty list; an unknown key names the nearest known one.
+    """
+    plain = canonical.loads(document, where) if isinstance(document, str | bytes) else document
+    if isinstance(plain, dict) and "sources" in plain:
+        plain = plain["sources"]
+    if not isinstance(plain, list):
+        raise UnfitInput(where, type(plain).__name__, "a list of sources")
+    return parse(_Sources, {"sources": plain}, where).sources

@@ -4,12 +4,15 @@ A block's bytes are its fixed-width columns in schema order (a byte of validity 
 endian, null slots zero), then its text columns (validity, the lengths as int32, the UTF-8 bytes). Tensor columns hold
 no nulls and carry no validity. Leaves are SHA-256(0x00 | block), nodes SHA-256(0x01 | left | right), split as in
 RFC 6962 at the largest power of two below the number of leaves, so that no two tables share a root by padding.
+
+Fixed-width columns of many blocks are first laid side by side, so that each block is hashed in one piece.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,27 +22,22 @@ import pyarrow.compute as pc
 from assay.errors import UnfitInput
 
 BLOCK_ROWS = 64
+_STRETCH_BYTES = 4 * 2**20  # of fixed-width cells laid side by side at once: they stay in the cache
 
 __all__ = ["BLOCK_ROWS", "block_digests", "merkle_root", "row_digests"]
 
 Bytes = npt.NDArray[np.uint8]
+Text = tuple[Bytes, Bytes, npt.NDArray[np.int64], memoryview]
 
 
 def block_digests(table: pa.Table, rows: int = BLOCK_ROWS) -> list[bytes]:
     """The leaf of every block of ``rows`` rows, in order; the last block may be shorter."""
-    fixed, texts = _encode(table)
-    return [
-        hashlib.sha256(b"\0" + b"".join(_block(fixed, texts, start, min(start + rows, table.num_rows)))).digest()
-        for start in range(0, table.num_rows, rows)
-    ]
+    return _digests(table, rows, b"\0")
 
 
 def row_digests(table: pa.Table, salt: bytes = b"") -> list[bytes]:
     """SHA-256 of the salt and one record as typed by the schema, for every record."""
-    fixed, texts = _encode(table)
-    return [
-        hashlib.sha256(salt + b"".join(_block(fixed, texts, row, row + 1))).digest() for row in range(table.num_rows)
-    ]
+    return _digests(table, 1, salt)
 
 
 def merkle_root(leaves: list[bytes]) -> bytes:
@@ -52,18 +50,52 @@ def merkle_root(leaves: list[bytes]) -> bytes:
     return hashlib.sha256(b"\1" + merkle_root(leaves[:split]) + merkle_root(leaves[split:])).digest()
 
 
-def _block(
-    fixed: list[Bytes], texts: list[tuple[Bytes, Bytes, npt.NDArray[np.int64], memoryview]], start: int, stop: int
-) -> Iterator[bytes | memoryview]:
-    for values in fixed:
-        yield values[start:stop].tobytes()
+def _digests(table: pa.Table, rows: int, prefix: bytes) -> list[bytes]:
+    """SHA-256 of the prefix and the bytes of every ``rows`` rows."""
+    if not table.num_columns:
+        return []
+    fixed, texts = _encode(table)
+    whole = table.num_rows // rows * rows
+    stretch = max(1, _STRETCH_BYTES // max(1, sum(column.shape[1] for column in fixed) * rows)) * rows
+    found: list[bytes] = []
+    for first in range(0, whole, stretch):
+        found += _stretch(fixed, texts, first, min(first + stretch, whole), rows, prefix)
+    if whole < table.num_rows:
+        found += _stretch(fixed, texts, whole, table.num_rows, table.num_rows - whole, prefix)
+    return found
+
+
+def _stretch(
+    fixed: Sequence[Bytes], texts: Sequence[Text], first: int, last: int, rows: int, prefix: bytes
+) -> Iterator[bytes]:
+    """SHA-256 of the prefix and every ``rows`` rows of the rows ``first`` to ``last``, which they divide."""
+    pieces: list[Iterable[memoryview]] = [_side_by_side(fixed, first, last, rows)]
     for valid, lengths, offsets, data in texts:
-        yield valid[start:stop].tobytes()
-        yield lengths[start:stop].tobytes()
-        yield data[offsets[start] : offsets[stop]]
+        pieces.append(_side_by_side([valid, lengths], first, last, rows))
+        pieces.append(_slices(data, offsets[first : last + 1 : rows].tolist()))
+    sha256 = hashlib.sha256
+    return (sha256(b"".join((prefix, *parts))).digest() for parts in zip(*pieces, strict=True))
 
 
-def _encode(table: pa.Table) -> tuple[list[Bytes], list[tuple[Bytes, Bytes, npt.NDArray[np.int64], memoryview]]]:
+def _side_by_side(columns: Sequence[Bytes], first: int, last: int, rows: int) -> Iterable[memoryview]:
+    """For every block, the cells of its first column, then those of its second, and so on."""
+    count = (last - first) // rows
+    widths = [column.shape[1] * rows for column in columns]
+    size = sum(widths)
+    side = np.empty((count, size), np.uint8)
+    place = 0
+    for column, width in zip(columns, widths, strict=True):
+        side[:, place : place + width] = column[first:last].reshape(count, width)
+        place += width
+    view = side.reshape(-1).data
+    return _slices(view, range(0, count * size + 1, size)) if size else [view] * count
+
+
+def _slices(data: memoryview, ends: Iterable[int]) -> Iterator[memoryview]:
+    return (data[start:stop] for start, stop in itertools.pairwise(ends))
+
+
+def _encode(table: pa.Table) -> tuple[list[Bytes], list[Text]]:
     """Columns as (rows, width) byte matrices, and text columns as validity, lengths, offsets and bytes."""
     fixed: list[Bytes] = []
     texts = []
@@ -87,31 +119,38 @@ def _fixed(name: str, array: pa.Array) -> list[Bytes]:
             raise UnfitInput(
                 f"column {name!r}", f"{array.null_count} nulls", "no null images: their values are undefined"
             )
-        return [_bytes(array.to_numpy_ndarray().reshape(len(array), -1))]
+        return [_bytes(array.to_numpy_ndarray())]
     if not (pa.types.is_primitive(array.type) or pa.types.is_boolean(array.type)):
         raise UnfitInput(
             f"column {name!r}", str(array.type), "a number, boolean, timestamp, text or tensor of fixed shape"
         )
-    valid = np.asarray(array.is_valid())
+    valid = _valid(array)
     if pa.types.is_temporal(array.type):
-        array = array.cast(pa.int64())
+        array = array.view(pa.int32() if array.type.bit_width == 32 else pa.int64()).cast(pa.int64())
     if array.null_count:
         array = pc.fill_null(array, False if pa.types.is_boolean(array.type) else 0)
-    values = np.asarray(array)
-    return [_bytes(valid.reshape(-1, 1)), _bytes(values.reshape(len(values), -1))]
+    return [valid, _bytes(np.asarray(array))]
+
+
+def _valid(array: pa.Array) -> Bytes:
+    """A byte of validity per row, (N, 1)."""
+    if not array.null_count:
+        return np.ones((len(array), 1), np.uint8)
+    return np.asarray(array.is_valid()).view(np.uint8).reshape(-1, 1)
 
 
 def _bytes(values: npt.NDArray[np.generic]) -> Bytes:
     little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
-    return little.view(np.uint8).reshape(len(values), -1) if little.size else np.empty((len(values), 0), np.uint8)
+    width = values.dtype.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
+    return little.reshape(-1).view(np.uint8).reshape(len(values), width)
 
 
-def _text(array: pa.Array) -> tuple[Bytes, Bytes, npt.NDArray[np.int64], memoryview]:
-    valid = np.asarray(array.is_valid()).view(np.uint8)
-    filled = pc.fill_null(array.cast(pa.large_string()), "")
-    offsets = np.frombuffer(filled.buffers()[1], dtype=np.int64)[filled.offset : filled.offset + len(filled) + 1]
+def _text(array: pa.Array) -> Text:
+    filled = array.cast(pa.large_string())
+    if filled.null_count:
+        filled = pc.fill_null(filled, "")
+    offsets = np.frombuffer(filled.buffers()[1] or b"", np.int64)[filled.offset : filled.offset + len(filled) + 1]
     if not len(offsets):
         offsets = np.zeros(1, dtype=np.int64)
-    lengths = np.diff(offsets).astype("<i4").reshape(-1, 1)
     data = filled.buffers()[2]
-    return valid, _bytes(lengths), offsets, memoryview(data) if data is not None else memoryview(b"")
+    return _valid(array), _bytes(np.diff(offsets).astype("<i4")), offsets, memoryview(data or b"")

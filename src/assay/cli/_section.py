@@ -1,0 +1,28 @@
+"""A section of the configuration for a verb of one step: a file of its own, or its part of a whole ``assay.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from assay import canonical
+from assay.config.base import Section, parse
+from assay.errors import UnfitInput
+
+S = TypeVar("S", bound=Section)
+
+__all__ = ["read_section"]
+
+
+def read_section(path: Path | None, name: str, model: type[S]) -> S:
+    """The section from a YAML file, or its defaults without one.
+
+    A document with the key ``schema`` or ``sources`` is a whole ``assay.yaml``, of which the part ``name`` is taken.
+    """
+    if path is None:
+        return parse(model, {}, name)
+    document = canonical.read_yaml(path)
+    if not isinstance(document, dict):
+        raise UnfitInput(str(path), type(document).__name__, f"the section {name}, or an assay.yaml")
+    whole = "schema" in document or "sources" in document
+    return parse(model, document.get(name) or {} if whole else document, f"{path}: {name}" if whole else str(path))

@@ -1,0 +1,234 @@
+"""Object storage: downloads pinned to one version of an object, and the ledger that lies at ``s3://bucket/prefix``.
+
+The endpoint and credentials are those boto3 finds (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ...). Retries and time
+are bounded; a store that does not answer is `Unreachable`, and what was asked for has then not happened or can be asked
+for again.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ResponseStreamingError,
+)
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from assay import canonical
+from assay.data.files import TEMPORARY
+from assay.errors import Conflict, UnfitInput, Unreachable
+from assay.ledger import require_ledger_name
+
+ATTEMPTS = 4
+TIMEOUT_S = 20
+PIECE_BYTES = 2**20
+TAKEN = 412  # Precondition Failed
+RACING = 409  # two conditional puts of one key at once: ask again
+BROKEN_OFF = (ResponseStreamingError, IncompleteReadError, FlexibleChecksumError)  # boto3 itself asks again for others
+PROBE = ".create-once"
+
+T = TypeVar("T")
+
+__all__ = ["S3Ledger", "client", "download", "split_uri"]
+
+
+def client() -> Any:
+    """A boto3 client whose every call ends within a few timeouts."""
+    settings = Config(
+        connect_timeout=TIMEOUT_S,
+        read_timeout=TIMEOUT_S,
+        retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+        request_checksum_calculation="when_supported",
+        response_checksum_validation="when_supported",
+    )
+    return boto3.session.Session().client("s3", config=settings)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key of ``s3://bucket/key``; the key may be empty."""
+    parts = urlsplit(uri)
+    if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
+        raise UnfitInput("object", repr(uri), "s3://bucket/key")
+    return parts.netloc, parts.path.strip("/")
+
+
+def download(uri: str, target: Path, limit: int) -> Path:
+    """Fetch one version of an object whole.
+
+    The version, or where the bucket keeps none the entity tag, is taken first, so that an object that is replaced
+    meanwhile is never half of each; length and checksum are those the store has for it.
+
+    Args:
+        uri: ``s3://bucket/key``.
+        target: file to write; it appears whole.
+        limit: bytes.
+
+    Raises:
+        UnfitInput: no such object, above the limit, or replaced while it was read.
+        Unreachable: the store does not answer, or breaks off again and again.
+    """
+    bucket, key = split_uri(uri)
+    store = client()
+    with _translated(uri):
+        head = store.head_object(Bucket=bucket, Key=key)
+        if head["ContentLength"] > limit:
+            raise UnfitInput(uri, f"{head['ContentLength']} bytes", f"at most {limit}")
+        version = head.get("VersionId")
+        pinned = {"VersionId": version} if version not in (None, "null") else {"IfMatch": head["ETag"]}
+        part = target.with_name(f"{TEMPORARY}{target.name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _again(lambda: _stream(store, part, Bucket=bucket, Key=key, ChecksumMode="ENABLED", **pinned))
+            if part.stat().st_size != head["ContentLength"]:
+                raise Unreachable(uri, f"{part.stat().st_size} bytes", f"{head['ContentLength']}")
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+    return target
+
+
+class S3Ledger:
+    """A ledger in a bucket: a name is created by a conditional put, which the store refuses when the name is taken.
+
+    A lost answer to a put that did happen reads as "was bound already" when it is asked again.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.bucket, prefix = split_uri(uri)
+        self.prefix = f"{prefix}/" if prefix else ""
+        self._client = client()
+        self._proven = False
+
+    def put(self, name: str, data: bytes) -> bool:
+        """Bind a name to bytes; see `Ledger.put`."""
+        key = self._key(name)
+        self._prove()
+        if self._create(key, data):
+            return True
+        there = self.get(name)
+        if there != data:
+            raise Conflict(
+                f"ledger {name}",
+                f"other bytes (SHA-256 {canonical.sha256(data)[:12]})",
+                f"those it is bound to for ever ({canonical.sha256(there)[:12]})",
+                "Deliver changed data under a new name.",
+            )
+        return False
+
+    def get(self, name: str) -> bytes:
+        """The bytes of a name; see `Ledger.get`."""
+        key = self._key(name)
+        with _translated(f"ledger {self.uri}: {name}"):
+            return _again(lambda: self._read(key))
+
+    def names(self, prefix: str = "") -> list[str]:
+        """All names below a prefix; see `Ledger.names`."""
+        below = f"{self._key(prefix.rstrip('/'))}/" if prefix else self.prefix
+        with _translated(f"ledger {self.uri}"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=below)
+            keys = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+        return sorted(name for key in keys if not (name := key.removeprefix(self.prefix)).startswith("."))
+
+    def _key(self, name: str) -> str:
+        return self.prefix + require_ledger_name(name)
+
+    def _read(self, key: str) -> bytes:
+        answer = self._client.get_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
+        return bytes(answer["Body"].read())
+
+    def _create(self, key: str, data: bytes) -> bool:
+        """Whether this call bound the key; False when it is taken."""
+        put = functools.partial(
+            self._client.put_object, Bucket=self.bucket, Key=key, Body=data, IfNoneMatch="*", ChecksumAlgorithm="SHA256"
+        )
+        with _translated(f"ledger {self.uri}"):
+            try:
+                _again(put)
+            except ClientError as error:
+                if _status(error) == TAKEN:
+                    return False
+                raise
+        return True
+
+    def _prove(self) -> None:
+        """On first use: a second conditional put of one key must be refused, or nothing here is create-once."""
+        if self._proven:
+            return
+        key = f"{self.prefix}{PROBE}"
+        if self._create(key, b"") and self._create(key, b""):
+            raise UnfitInput(
+                f"ledger {self.uri}",
+                "a store that accepts a second conditional put of one key",
+                "one that enforces If-None-Match: *",
+                "The store does not enforce create-once; keep the ledger on one that does, or in a folder.",
+            )
+        self._proven = True
+
+
+def _stream(store: Any, part: Path, **request: Any) -> None:
+    body = store.get_object(**request)["Body"]
+    with part.open("wb") as stream:
+        for piece in body.iter_chunks(PIECE_BYTES):
+            stream.write(piece)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _again(call: Callable[[], T]) -> T:
+    """The call's answer; one that breaks off while it is read, or meets a racing put, is asked again, a few times."""
+    return Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random_exponential(0.1, max=2),
+        retry=retry_if_exception(_passing),
+        reraise=True,
+    )(call)
+
+
+def _passing(error: BaseException) -> bool:
+    if isinstance(error, ClientError):
+        return _status(error) == RACING
+    return isinstance(error, BROKEN_OFF)
+
+
+@contextmanager
+def _translated(where: str) -> Iterator[None]:
+    """What boto3 raises, as assay's errors."""
+    try:
+        yield
+    except ClientError as error:
+        _refuse(where, error)
+    except NoCredentialsError as error:
+        raise UnfitInput(where, "no credentials", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role") from error
+    except BotoCoreError as error:
+        raise Unreachable(where, f"{type(error).__name__}: {error}", "an answer from the object store") from error
+
+
+def _refuse(where: str, error: ClientError) -> NoReturn:
+    status, said = _status(error), f"{error.response['Error'].get('Code')}: {error.response['Error'].get('Message')}"
+    if (status >= 500 and status != 501) or status in (RACING, 429):
+        raise Unreachable(where, said, "an answer from the object store") from error
+    fixes = {
+        404: "Is the bucket or key there?",
+        403: "May these credentials read it?",
+        412: "It was replaced while it was read.",
+        501: "The store does not know conditional puts.",
+    }
+    raise UnfitInput(where, said, "an object that can be read or written", fixes.get(status, "")) from error
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])

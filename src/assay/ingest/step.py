@@ -1,0 +1,267 @@
+"""The step ``ingest``: batches of sources become one dataset, bound in the ledger before anything is made of them.
+
+1. fetch every batch and take its SHA-256; a name bound to other bytes is refused before anything is parsed;
+2. read it strictly; rows that no schema can hold are kept raw;
+3. check that all batches have one schema and at least two classes;
+4. divide the trusted records into calibration and hold-out, and take records out that equal a hold-out record;
+5. bind the batches in the ledger, then write every output whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from assay import canonical, lineage, versions
+from assay.config.base import parse_json
+from assay.config.ingest import IngestConfig, SourceConfig, parse_sources
+from assay.data import records
+from assay.data.dataset import Dataset
+from assay.data.files import write_file
+from assay.data.findings import Finding, findings_bytes, tally
+from assay.data.manifest import History
+from assay.data.records import RecordId
+from assay.errors import UnfitInput
+from assay.ingest.fetch import Fetched, bind, fetched, reader_of
+from assay.ingest.holdout import held_out, overlapping
+from assay.ingest.join import classes_of, require_schema, require_values, with_keys
+from assay.ingest.rows import Rows, raw_bytes
+from assay.ledger import Ledger
+from assay.progress import track
+
+__all__ = ["ingest", "ingest_json"]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What an ingest makes; calibration and hold-out are None where they were not asked for."""
+
+    dataset: Dataset
+    quarantine: Dataset
+    findings: tuple[Finding, ...]
+    raw: bytes
+    calibration: Dataset | None = None
+    holdout: Dataset | None = None
+
+
+def ingest(
+    sources: Sequence[SourceConfig],
+    config: IngestConfig,
+    *,
+    dataset: Path,
+    calibration: Path | None,
+    holdout: Path | None,
+    quarantine: Path,
+    summary: Path | None = None,
+    run: str = "",
+) -> dict[str, Any]:
+    """Read batches into a dataset.
+
+    Args:
+        sources: one entry a batch.
+        config: how to read them.
+        dataset: folder for the records of the sources that are not trusted.
+        calibration: folder for the trusted records that filter, sanitize and monitor see; None, with ``holdout``, when
+            there is no trusted source and none is needed.
+        holdout: folder for the trusted records that only evaluate sees.
+        quarantine: folder for records that equal a hold-out record, and ``raw.jsonl`` for rows no schema can hold.
+        summary: Markdown file for the counts, or None.
+        run: id of the pipeline run.
+
+    Returns:
+        The document of ``assay ingest``.
+
+    Raises:
+        UnfitInput: a batch that is not fit, or no trusted source; nothing was written.
+        Conflict: a batch name is bound to other bytes.
+        Unreachable: an object store does not answer.
+    """
+    chosen = sorted(sources, key=lambda source: (source.name, source.batch_name))
+    _require_sources(chosen, trusted=calibration is not None or holdout is not None)
+    with lineage.step("ingest", run) as record, ExitStack() as files:
+        batches = [files.enter_context(fetched(source, config.limits)) for source in chosen]
+        _require_unbound(record.ledger, batches)
+        read = [(batch.delivery.name, _read(batch, config)) for batch in track(batches, "ingest", len(batches))]
+        parts = _parts(batches, read, config, split=holdout is not None)
+        bind(record.ledger, batches)
+        for batch in batches:
+            record.reads("batch", batch.sha256, batch.delivery.name)
+        record.finds(parts.findings)
+        _write(record, parts, dataset=dataset, calibration=calibration, holdout=holdout, quarantine=quarantine)
+        if summary is not None:
+            write_file(summary, _markdown(batches, parts).encode())
+        return _document(parts, dataset, calibration, holdout, quarantine)
+
+
+def ingest_json(sources: str, config: str, *, run: str = "", **places: str) -> dict[str, Any]:
+    """`ingest` with everything as text, as a pipeline carries it."""
+    paths: dict[str, Any] = {name: Path(place) for name, place in places.items()}
+    return ingest(parse_sources(sources), parse_json(IngestConfig, config, "ingest"), run=run, **paths)
+
+
+def _require_sources(sources: Sequence[SourceConfig], *, trusted: bool) -> None:
+    names = Counter(f"{source.name}/{source.batch_name}" for source in sources)
+    twice = next((name for name, count in names.items() if count > 1), None)
+    if twice is not None:
+        raise UnfitInput(f"batch {twice}", "it twice", "each batch once", "Give every file its own batch name.")
+    if not sources:
+        raise UnfitInput("sources", "none", "at least one")
+    given = any(source.trust == "trusted" for source in sources)
+    if trusted and not given:
+        raise UnfitInput(
+            "sources",
+            "no trusted source",
+            "one with trust: trusted, for calibration and hold-out",
+            "A model is only ever tested on records that no supplier could touch.",
+        )
+    if given and not trusted:
+        raise UnfitInput("sources", "a trusted source", "folders for calibration and hold-out")
+
+
+def _require_unbound(ledger: Ledger, batches: Sequence[Fetched]) -> None:
+    """Find a conflict before a batch is parsed; `bind` finds those of a race."""
+    bound = set(ledger.names("batches/"))
+    bind(ledger, [batch for batch in batches if f"batches/{batch.delivery.name}.json" in bound])
+
+
+def _read(batch: Fetched, config: IngestConfig) -> Rows:
+    rows = reader_of(batch.source.uri).read(batch.delivery, config)
+    if not rows.table.num_rows:
+        raise UnfitInput(f"batch {batch.delivery.name}", "no record", "at least one")
+    require_values(batch.delivery.name, rows.table)
+    return rows
+
+
+def _parts(
+    batches: Sequence[Fetched], read: Sequence[tuple[str, Rows]], config: IngestConfig, *, split: bool
+) -> _Parts:
+    require_schema(read)
+    classes = classes_of(read, config.classes)
+    order = [name for name in read[0][1].table.column_names if name not in ("row", "label")]
+    tables = {name: with_keys(name, rows, classes, order) for name, rows in read}
+    history = _history(batches, config)
+    trusted = {batch.delivery.name for batch in batches if batch.source.trust == "trusted"}
+    pool = _joined([table for name, table in tables.items() if name not in trusted] or [_none_of(tables)])
+    if pool.num_rows and len(np.unique(pool["label"].to_numpy())) < 2:
+        raise UnfitInput("label", "one class in the sources to train on", "at least two classes")
+    findings = [
+        Finding(f"{name}:{refusal.row}", "reader", 0.0, refusal.reason, "reject")
+        for name, rows in read
+        for refusal in rows.refused
+    ]
+    raw = b"".join(raw_bytes(name, rows.refused) for name, rows in read)
+    if not split:
+        return _divided(pool, np.zeros(pool.num_rows, np.bool_), classes, history, findings, raw)
+    reference = _joined([tables[name] for name in sorted(trusted)])
+    held = held_out(reference, config.holdout_share, config.salt)
+    if held.all() or not held.any():
+        raise UnfitInput("trusted records", f"{len(held)}, all on one side", "enough for calibration and hold-out")
+    holdout = reference.filter(pa.array(held))
+    same = overlapping(pool, holdout)
+    action = config.overlap
+    findings += [
+        Finding(name, "overlap", 1.0, "holdout_record", action)
+        for name in records.record_ids(pool.filter(pa.array(same)))
+    ]
+    parts = _divided(pool, same & (action == "quarantine"), classes, history, findings, raw)
+    return replace(
+        parts,
+        calibration=Dataset.make(reference.filter(pa.array(~held)), classes, replace(history, role="calibration")),
+        holdout=Dataset.make(holdout, classes, replace(history, role="holdout")),
+    )
+
+
+def _divided(
+    pool: pa.Table,
+    leave: np.ndarray[Any, np.dtype[np.bool_]],
+    classes: tuple[str, ...],
+    history: History,
+    findings: list[Finding],
+    raw: bytes,
+) -> _Parts:
+    digest = canonical.sha256(findings_bytes(findings)) if findings else ""
+    kept = replace(history, role="kept", removed=tally(findings), findings=digest)
+    return _Parts(
+        dataset=Dataset.make(pool.filter(pa.array(~leave)), classes, kept),
+        quarantine=Dataset.make(
+            pool.filter(pa.array(leave)), classes, replace(history, role="quarantine", findings=digest)
+        ),
+        findings=tuple(sorted(findings)),
+        raw=raw,
+    )
+
+
+def _history(batches: Sequence[Fetched], config: IngestConfig) -> History:
+    parameters = config.to_json() | {"salt": canonical.sha256(config.salt.encode())}
+    return History(
+        step="ingest",
+        role="",
+        sources=tuple(batch.share for batch in batches),
+        parameters=parameters,
+        code=versions.code_digest(),
+        image=versions.image(),
+    )
+
+
+def _none_of(tables: Mapping[str, pa.Table]) -> pa.Table:
+    """No records: where every source is trusted there is nothing to train on, only something to measure on."""
+    return next(iter(tables.values())).slice(0, 0)
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def _write(record: lineage.StepRecord, parts: _Parts, **places: Path | None) -> None:
+    """Every output whole; the dataset last, so that it stands for the rest."""
+    extra = {"findings.parquet": findings_bytes(parts.findings), "raw.jsonl": parts.raw}
+    for name, context in (("quarantine", "quarantine"), ("holdout", "holdout"), ("calibration", "calibration")):
+        place, part = places[name], getattr(parts, name)
+        if place is not None and part is not None:
+            record.makes(part, context)
+            part.save(place, extra if name == "quarantine" else None)
+    record.makes(parts.dataset, "training")
+    if places["dataset"] is not None:
+        parts.dataset.save(places["dataset"])
+
+
+def _markdown(batches: Sequence[Fetched], parts: _Parts) -> str:
+    """Records of every batch in every output, as a table."""
+    names = [name for name in ("dataset", "calibration", "holdout", "quarantine") if getattr(parts, name) is not None]
+    counts = {
+        name: {
+            f"{share.source}/{share.batch}": share.records for share in getattr(parts, name).manifest.history.sources
+        }
+        for name in names
+    }
+    raw = Counter(RecordId.parse(finding.record_id)[:2] for finding in parts.findings if finding.detector == "reader")
+    lines = [f"| batch | trust | {' | '.join(names)} | kept raw |", f"|---|---|{'---:|' * (len(names) + 1)}"]
+    for batch in batches:
+        name, source = batch.delivery.name, batch.source
+        cells = [str(counts[part].get(name, 0)) for part in names]
+        lines.append(f"| {name} | {source.trust} | {' | '.join(cells)} | {raw[(source.name, source.batch_name)]} |")
+    return "\n".join(lines) + "\n"
+
+
+def _document(parts: _Parts, *places: Path | None) -> dict[str, Any]:
+    reasons = Counter(finding.reason for finding in parts.findings if finding.action in ("quarantine", "reject"))
+    names = ("dataset", "calibration", "holdout", "quarantine")
+    made = {
+        name: {"path": str(place), "digest": part.manifest.digest, "content_digest": part.manifest.content_digest}
+        | {"records": len(part)}
+        for name, place in zip(names, places, strict=True)
+        if (part := getattr(parts, name)) is not None and place is not None
+    }
+    return made | {
+        "kept": len(parts.dataset),
+        "quarantined": sum(reasons.values()),
+        "reasons": dict(sorted(reasons.items())),
+        "classes": list(parts.dataset.manifest.content.classes),
+    }

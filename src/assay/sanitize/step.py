@@ -1,0 +1,149 @@
+"""The step ``sanitize``: records that are not plausible leave for quarantine, each with its reasons.
+
+1. load the dataset, every byte against its manifest;
+2. what is always checked: missing and non-finite values, weights, duplicates, leaks of calibration records;
+3. the Great Expectations suite on the records that passed;
+4. caps per source and class, and the least number of records: exceeded, nothing is written as kept;
+5. findings into the ledger, then both parts whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from assay import lineage
+from assay.config.base import parse_json
+from assay.config.sanitize import SanitizeConfig
+from assay.data import records
+from assay.data.dataset import Dataset, labels
+from assay.data.files import write_file
+from assay.data.findings import REMOVING, Finding, Split, findings_bytes, split
+from assay.errors import UnfitInput
+from assay.sanitize.caps import Removal, removals, require_caps
+from assay.sanitize.checks import always, constant_columns
+from assay.sanitize.expectations import Outcome, findings_of, standard_suite, validate
+from assay.sanitize.scalars import frame
+
+__all__ = ["sanitize", "sanitize_json"]
+
+
+def sanitize(
+    dataset: Path,
+    config: SanitizeConfig,
+    *,
+    kept: Path,
+    quarantine: Path,
+    calibration: Path | None = None,
+    page: Path | None = None,
+    run: str = "",
+) -> dict[str, Any]:
+    """Divide a dataset into plausible records and the rest.
+
+    Args:
+        dataset: folder of the dataset.
+        config: expectations and caps.
+        kept: folder for the records that stay.
+        quarantine: folder for those that leave, with ``findings.parquet``.
+        calibration: folder of trusted records, whose copies in the dataset are flagged; or None.
+        page: file for a report; also written when the caps are exceeded, for the review.
+        run: id of the pipeline run.
+
+    Returns:
+        The document of ``assay sanitize``.
+
+    Raises:
+        UnfitInput: the dataset cannot be read, an expectation cannot be evaluated or one about the whole table does not
+            hold, or too few records or classes are left.
+        AssayError: a source or class loses more than the cap: needs review.
+    """
+    with lineage.step("sanitize", run) as record:
+        given = Dataset.load(dataset)
+        record.uses(given, "training")
+        trusted = Dataset.load(calibration) if calibration is not None else None
+        if trusted is not None:
+            record.uses(trusted, "calibration")
+        findings, outcomes = _findings(given, config, trusted)
+        parts = split(given, findings, step="sanitize", parameters=config.to_json())
+        groups = removals(given, _leaving(given, parts.findings))
+        if page is not None:
+            from assay.sanitize.page import page_of
+
+            write_file(page, page_of(given, parts, outcomes, groups, config).encode())
+        require_caps(groups, config.removal_cap)
+        _require_enough(parts.kept, config)
+        record.finds(parts.findings)
+        record.makes(parts.quarantined, "quarantine")
+        record.makes(parts.kept, "training")
+        parts.quarantined.save(quarantine, {"findings.parquet": findings_bytes(parts.findings)})
+        parts.kept.save(kept)
+        return _document(given, parts, outcomes, groups, kept, quarantine)
+
+
+def sanitize_json(dataset: str, config: str, *, run: str = "", **places: str) -> dict[str, Any]:
+    """`sanitize` with everything as text, as a pipeline carries it."""
+    paths: dict[str, Any] = {name: Path(place) for name, place in places.items()}
+    return sanitize(Path(dataset), parse_json(SanitizeConfig, config, "sanitize"), run=run, **paths)
+
+
+def _findings(dataset: Dataset, config: SanitizeConfig, trusted: Dataset | None) -> tuple[list[Finding], list[Outcome]]:
+    """All findings; the suite sees the records that the constant checks leave."""
+    found = always(dataset, config, trusted)
+    passed = ~_leaving(dataset, found)
+    if passed.sum() < config.least_records:
+        raise UnfitInput(
+            "sanitize",
+            f"{passed.sum()} of {len(dataset)} records with sound values",
+            f"at least {config.least_records}",
+        )
+    suite = [*standard_suite(len(dataset.manifest.content.classes), config.least_records), *config.suite]
+    outcomes = validate(frame(dataset, passed), suite)
+    return found + findings_of(outcomes), outcomes
+
+
+def _leaving(dataset: Dataset, findings: list[Finding] | tuple[Finding, ...]) -> npt.NDArray[np.bool_]:
+    """Which records leave, (N,)."""
+    leave = np.zeros(len(dataset), np.bool_)
+    removed = sorted({finding.record_id for finding in findings if finding.action in REMOVING})
+    if removed:
+        leave[records.rows_of(dataset.table, removed)] = True
+    return leave
+
+
+def _require_enough(kept: Dataset, config: SanitizeConfig) -> None:
+    if len(kept) < config.least_records:
+        raise UnfitInput("sanitize", f"{len(kept)} records kept", f"at least {config.least_records}")
+    if len(np.unique(labels(kept))) < 2:
+        raise UnfitInput("sanitize", "one class among the records kept", "at least two")
+
+
+def _document(
+    given: Dataset, parts: Split, outcomes: list[Outcome], groups: list[Removal], kept: Path, quarantine: Path
+) -> dict[str, Any]:
+    reasons: Counter[str] = Counter()
+    for by_reason in parts.kept.manifest.history.removed.values():
+        reasons.update(by_reason)
+    flags = Counter(finding.reason for finding in parts.findings if finding.action == "flag")
+    return {
+        "dataset": _facts(parts.kept, kept),
+        "quarantine": _facts(parts.quarantined, quarantine),
+        "kept": len(parts.kept),
+        "quarantined": len(parts.quarantined),
+        "reasons": dict(sorted(reasons.items())),
+        "flagged": dict(sorted(flags.items())),
+        "constant": constant_columns(given),
+        "removed": [vars(group) for group in groups if group.removed],
+        "expectations": [
+            {"type": it.type, "kwargs": it.kwargs, "evaluated": it.evaluated, "failing": len(it.failing)}
+            for it in outcomes
+        ],
+    }
+
+
+def _facts(dataset: Dataset, path: Path) -> dict[str, str]:
+    manifest = dataset.manifest
+    return {"path": str(path), "digest": manifest.digest, "content_digest": manifest.content_digest}
