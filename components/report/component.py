@@ -36,9 +36,10 @@ def report(
         run: Id of the pipeline run.
         page: The page, without any outside resource.
     """
+    from assay.report.inputs import ReportInputs
     from assay.report.step import report
 
-    report(
+    inputs = ReportInputs.of(
         {
             "dataset": dataset.path,
             "ingest_quarantine": ingest_quarantine.path,
@@ -50,7 +51,6 @@ def report(
             "evidence": evidence.path,
             "outcomes": outcomes.path,
             "decision": decision.path,
-        },
-        page.path,
-        run=run,
+        }
     )
+    report(inputs, page.path, run=run)

@@ -41,15 +41,19 @@ __all__ = [
     "badge",
     "banner",
     "command",
+    "contents",
     "digest",
     "facts",
     "figure",
+    "heading",
     "missing",
     "page",
     "paragraph",
     "render",
     "section",
+    "steps",
     "table",
+    "tiles",
 ]
 
 
@@ -81,10 +85,15 @@ def table(
     """A table; numbers stand right, and rows beyond ``limit`` are counted instead of shown."""
     every = iter(rows)
     shown = [list(row) for row in islice(every, limit)]
-    right = [all(_numeric(row[place]) for row in shown) for place in range(len(columns))]
+    right = [_numeric([row[place] for row in shown]) for place in range(len(columns))]
     heads = list(zip(columns, right, strict=True))
     body = [list(zip(row, right, strict=True)) for row in shown]
     return _part("table", heads=heads, rows=body, more=sum(1 for _ in every), caption=caption)
+
+
+def contents(anchors: Mapping[str, str]) -> Markup:
+    """Links to the sections of a page, by anchor."""
+    return _part("contents", anchors=anchors)
 
 
 def facts(pairs: Mapping[str, object]) -> Markup:
@@ -96,6 +105,16 @@ def banner(word: str, text: str, tone: Tone | None = None, detail: Markup | None
     """The answer of a page: one word, one sentence; colour and sign follow the word unless a tone is given."""
     known, sign = MARKS.get(word, ("calm", "•"))
     return _part("banner", word=word, text=text, tone=tone or known, sign=sign, detail=detail)
+
+
+def tiles(pairs: Mapping[str, tuple[str, str]]) -> Markup:
+    """The few numbers that matter most: name, number, and a line of small print for each."""
+    return _part("tiles", pairs=pairs)
+
+
+def steps(entries: Iterable[tuple[str, str, str, str]]) -> Markup:
+    """A chain, link by link: name, digest, verdict, what was checked."""
+    return _part("steps", entries=[(name, value, badge(word), says) for name, value, word, says in entries])
 
 
 def badge(word: str) -> Markup:
@@ -124,6 +143,11 @@ def paragraph(text: str) -> Markup:
     return _part("paragraph", text=text)
 
 
+def heading(text: str) -> Markup:
+    """A heading inside a section."""
+    return _part("heading", text=text)
+
+
 def missing(what: str, why: str = "This run did not provide it.") -> Markup:
     """Says that something was not measured, in place of it."""
     return _part("missing", what=what, why=why)
@@ -134,8 +158,10 @@ def _part(name: str, **context: Any) -> Markup:
     return Markup(macro(**context))
 
 
-def _numeric(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+def _numeric(values: list[object]) -> bool:
+    """All that is there are numbers, and something is there."""
+    there = [value for value in values if value is not None]
+    return bool(there) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in there)
 
 
 @cache

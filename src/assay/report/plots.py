@@ -23,10 +23,10 @@ VERDICT_COLOURS = {"holds": GOOD, "misses": BAD, "unclear": UNSURE, "not_measure
 MARKERS = ("o", "X", "s", "^", "D", "P")
 DASHES = ("-", "--", "-.", ":")
 HATCHES = ("", "///", "...", "xxx")
-MAX_POINTS = 1_500
+MAX_POINTS, MAX_CROSSES = 1_500, 200
 MAX_LABEL = 44
 
-__all__ = ["Interval", "Side", "bars", "curve", "histogram", "images", "intervals", "scatter"]
+__all__ = ["Interval", "Side", "bars", "curve", "histogram", "images", "intervals", "scatter", "spread"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Interval:
 
 def intervals(rows: Sequence[Interval], *, title: str, axis: str = "share of records") -> Markup:
     """Each estimate as point and interval on one common axis, its bar as a tick, the wanted side shaded."""
-    with axes(height=0.7 + 0.42 * max(len(rows), 1)) as drawn:
+    with axes(height=0.65 + 0.36 * max(len(rows), 1)) as drawn:
         low, high = _range(rows)
         for position, row in enumerate(rows):
             _interval(drawn, position, row, low, high)
@@ -100,6 +100,43 @@ def histogram(
         return inline(drawn, title, " ".join([*said, *([f"Cut at {number(cut)}."] if cut is not None else [])]))
 
 
+def spread(
+    groups: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]],
+    *,
+    title: str,
+    names: tuple[str, str],
+    axis: str = "score",
+) -> Markup:
+    """One row a group: range and middle half of the first values, a cross for each of the second.
+
+    Args:
+        groups: per name, values to summarise and values to show one by one; what is not finite is left out.
+        title: what it shows.
+        names: of the two kinds of values.
+        axis: what the values are.
+    """
+    said = []
+    with axes(height=0.95 + 0.27 * max(len(groups), 1)) as drawn:
+        for position, (name, (usual, odd)) in enumerate(groups.items()):
+            usual, odd = usual[np.isfinite(usual)], odd[np.isfinite(odd)]
+            said.append(f"{name}: {names[0]} {_span(usual)}, {names[1]} {_span(odd)} ({len(odd)}).")
+            if len(usual):
+                low, first, middle, third, high = np.quantile(usual, [0, 0.25, 0.5, 0.75, 1])
+                drawn.hlines(position, low, high, color=COLOURS[0], linewidth=1.2)
+                drawn.hlines(position, first, third, color=COLOURS[0], linewidth=6, alpha=0.55)
+                drawn.vlines(middle, position - 0.25, position + 0.25, color=COLOURS[0], linewidth=1.6)
+            shown = np.sort(odd)[np.linspace(0, len(odd) - 1, min(len(odd), MAX_CROSSES)).astype(int)]
+            drawn.plot(shown, np.full(len(shown), position), "x", color=COLOURS[1], markersize=5, alpha=0.8)
+        drawn.plot([], [], color=COLOURS[0], linewidth=4, alpha=0.55, label=visible(names[0]))
+        drawn.plot([], [], "x", color=COLOURS[1], markersize=5, label=visible(names[1]))
+        drawn.set(ylim=(len(groups) - 0.5, -0.5), xlabel=visible(axis))
+        drawn.set_yticks(range(len(groups)), [_label(name) for name in groups], color=INK)
+        drawn.tick_params(axis="y", length=0)
+        drawn.grid(axis="x")
+        _legend(drawn)
+        return inline(drawn, title, " ".join(said))
+
+
 def scatter(
     points: npt.NDArray[Any], groups: Sequence[str], *, title: str, names: tuple[str, str] = ("first", "second")
 ) -> Markup:
@@ -135,7 +172,7 @@ def scatter(
 def bars(counts: Mapping[str, Mapping[str, int]], *, title: str, axis: str = "records") -> Markup:
     """One horizontal bar a name, stacked by kind, such as kept and quarantined by source."""
     kinds = list(dict.fromkeys(kind for parts in counts.values() for kind in parts))
-    with axes(height=1.0 + 0.36 * max(len(counts), 1)) as drawn:
+    with axes(height=0.95 + 0.34 * max(len(counts), 1)) as drawn:
         start = np.zeros(len(counts))
         for position, kind in enumerate(kinds):
             width = np.array([parts.get(kind, 0) for parts in counts.values()])

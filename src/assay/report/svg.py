@@ -74,7 +74,7 @@ __all__ = ["BAD", "COLOURS", "GOOD", "INK", "LINE", "PAPER", "SOFT", "UNSURE", "
 
 
 @contextmanager
-def axes(width: float = 7.6, height: float = 3.0) -> Iterator[Axes]:
+def axes(width: float = 10.0, height: float = 2.9) -> Iterator[Axes]:
     """Axes of a new figure in assay's style; draw and call `inline` inside the block.
 
     Args:
