@@ -76,11 +76,7 @@ class Kubeflow:
     def __init__(self, host: str = "", namespace: str = "") -> None:
         self.host, self.namespace = endpoint(host), namespace or os.environ.get("KFP_NAMESPACE", "")
         with self._calling("connect"):
-            self._client = Client(
-                host=self.host, existing_token=token() or None, namespace=self.namespace or "kubeflow"
-            )
-        rest = self._client._run_api.api_client.rest_client
-        rest.request = _bounded(rest.request)
+            self._client = _client(self.host, self.namespace)
 
     def upload(self, compiled: Compiled) -> Version:
         """Upload a compiled pipeline as a version named after its digest, unless it is there already."""
