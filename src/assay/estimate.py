@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from bisect import bisect_left
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from scipy.stats import beta, binom
+import numpy as np
+from scipy.stats import beta
 
 from assay.errors import UnfitInput
 
@@ -52,13 +54,19 @@ class Estimate:
     def from_json(cls, document: dict[str, Any]) -> Estimate:
         """The reverse of `to_json`; a missing or unknown field is an error."""
         try:
-            made = cls(**document)
-            numbers = (made.value, made.low, made.high, made.confidence, made.n, *made.counts.values())
-            if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
-                raise TypeError("a field that is no number")
-            return made
-        except (TypeError, AttributeError) as error:
-            raise UnfitInput("estimate", str(error), "the fields of an Estimate") from error
+            names = {field.name for field in fields(cls)}
+            if set(document) != names:
+                raise TypeError(f"the fields {sorted(document)}")
+            whole = {"n": document["n"], **document["counts"]}
+            real = {name: document[name] for name in ("value", "low", "high", "confidence")}
+            for name, number in {**whole, **real}.items():
+                if isinstance(number, bool) or not isinstance(number, int if name in whole else int | float):
+                    raise TypeError(f"{name} is {number!r}")
+            if not isinstance(document["method"], str):
+                raise TypeError(f"method is {document['method']!r}")
+            return cls(**{**document, **{name: float(number) for name, number in real.items()}})
+        except (TypeError, AttributeError, OverflowError) as error:
+            raise UnfitInput("estimate", str(error), "the fields of an Estimate, each of its type") from error
 
 
 def proportion(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
@@ -124,16 +132,24 @@ def paired_difference(only_first: int, only_second: int, n: int, confidence: flo
 
 
 def least_for(share: float, bar: float, confidence: float = 0.95, limit: int = 10_000_000) -> int | None:
-    """How many records would settle it: the least n at which a share measured as ``share`` clears ``bar``.
+    """How many records would settle it: from this n on, a share measured as ``share`` clears ``bar`` from above.
 
-    Returns None when the share is on the wrong side of the bar or ``limit`` would not do.
+    ``share * n`` successes, rounded down, make the lower end climb in steps. Its formula holds between the integers
+    too, without steps: taken at ``share * n`` and at ``share * n - 1`` it encloses the answer, which is then looked up.
+
+    Returns None when the share is not above the bar or ``limit`` would not do.
     """
-    if share <= bar:
+    if not share > bar:
         return None
-    low, high = 1, limit
     tail = (1 - confidence) / 2
-    while low < high:
-        n = (low + high) // 2
-        clears = binom.sf(math.floor(share * n) - 1, n, bar) <= tail
-        low, high = (low, n) if clears else (n + 1, high)
-    return low if low < limit else None
+
+    def clears(n: Any, successes: Any) -> Any:
+        return beta.cdf(bar, successes, n - successes + 1) <= tail
+
+    def first(less: int) -> int:
+        return bisect_left(range(limit), True, lo=1, key=lambda n: bool(clears(n, share * n - less)))
+
+    sizes = np.arange(first(0), first(1) + 1)
+    fails = np.flatnonzero(~clears(sizes, np.floor(share * sizes + 1e-9)))
+    least = int(sizes[fails[-1]]) + 1 if len(fails) else int(sizes[0])
+    return least if least < limit else None

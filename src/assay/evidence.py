@@ -21,6 +21,7 @@ from assay.signing import seal, statement
 from assay.threat import ThreatModel
 
 KIND = "evidence"
+VERDICTS = ("holds", "misses", "not_measured")
 
 __all__ = ["KIND", "Evidence", "payload_id", "robust"]
 
@@ -54,6 +55,11 @@ class Evidence:
     soundness: dict[str, str] = field(default_factory=dict)
     truncated: bool = False
     run: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, said in self.soundness.items():
+            if said not in VERDICTS:
+                raise UnfitInput(f"evidence: soundness {name}", repr(said), f"one of {', '.join(VERDICTS)}")
 
     def to_statement(self) -> dict[str, Any]:
         """The in-toto Statement, ``run`` included."""
@@ -99,12 +105,17 @@ class Evidence:
         """Read a verified statement; anything missing or of another shape is an error."""
         try:
             body = document["predicate"]
+            subjects = {entry["name"]: entry["digest"]["sha256"] for entry in document["subject"]}
+            if len(subjects) != len(document["subject"]):
+                raise ValueError("one subject twice")
+            if not isinstance(body["truncated"], bool):
+                raise TypeError(f"truncated is {body['truncated']!r}")
             return cls(
-                subjects={entry["name"]: entry["digest"]["sha256"] for entry in document["subject"]},
+                subjects=subjects,
                 estimates={name: Estimate.from_json(value) for name, value in body["estimates"].items()},
                 measured=dict(body["measured"]),
                 soundness=dict(body["soundness"]),
-                truncated=bool(body["truncated"]),
+                truncated=body["truncated"],
                 run=dict(body["run"]),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
