@@ -1,0 +1,54 @@
+"""``assay filter``: records that carry poison leave for quarantine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from assay.cli._shared import Json, answer
+
+
+def command(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder of a dataset.")],
+    out: Annotated[Path, typer.Option(help="New folder for the records that stay.")],
+    quarantine: Annotated[Path, typer.Option(help="New folder for the records that leave, with their reasons.")],
+    trusted: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="Trusted records, which say what clean looks like.")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="Parquet file of every record's scores; default OUT.scores.parquet.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML of the section filter, or an assay.yaml.")] = None,
+    page: Annotated[Path | None, typer.Option(help="HTML file for a report.")] = None,
+    json: Json = False,
+) -> None:
+    """Look for poison in every class and divide the dataset."""
+    from assay.cli._section import read_section
+    from assay.config.filters import FilterConfig
+    from assay.filters.step import filter_poison
+
+    document = filter_poison(
+        dataset,
+        read_section(config, "filter", FilterConfig),
+        kept=out,
+        quarantine=quarantine,
+        scores=scores or out.with_name(f"{out.name}.scores.parquet"),
+        calibration=trusted,
+        page=page,
+    )
+    silent = [f"  {name}: {why}" for name, why in document["silent"].items()]
+    summary = f"{document['kept']} kept, {document['quarantined']} quarantined"
+    answer(document, json, [*map(_line, document["classes"]), *silent, summary])
+
+
+def _line(verdict: dict[str, Any]) -> str:
+    """One class in words."""
+    head = f"  class {verdict['label']:<16}{verdict['status']:<11}"
+    if verdict["p_value"] is None:
+        return f"{head}{verdict['records']} records, {verdict['trusted']} trusted: too few, or of one origin"
+    tail = (
+        f" {verdict['quarantined']} by {verdict['detector']} in {verdict['origin']}" if verdict["quarantined"] else ""
+    )
+    return f"{head}p = {verdict['p_value']:.3f}{tail}"

@@ -1,0 +1,90 @@
+"""Represent, score and decide: all of the filter that writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from assay.config.filters import FilterConfig
+from assay.data import records
+from assay.data.dataset import Dataset, features, labels
+from assay.errors import UnfitInput
+from assay.filters import Filter, Labels
+from assay.filters.decide import Decision, Scores, decide
+from assay.filters.features import Spaces, spaces
+from assay.filters.scoring import score_all
+
+__all__ = ["Examined", "examine"]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """All that the filter knows of a dataset.
+
+    Fields:
+        origins: of every record: its source, or its batch where there is one source.
+        trusted_labels: of the trusted records (T,).
+        spaces: the representations; scores: by detector; silent: detectors that could not speak, with the reason.
+        built: the detectors.
+        decision: what goes.
+    """
+
+    origins: list[str]
+    trusted_labels: Labels
+    spaces: Spaces
+    scores: dict[str, Scores]
+    silent: dict[str, str]
+    built: dict[str, Filter]
+    decision: Decision
+
+
+def examine(given: Dataset, config: FilterConfig, trusted: Dataset | None, built: dict[str, Filter]) -> Examined:
+    """Represent, score and decide; writes nothing.
+
+    Args:
+        given: the records under test.
+        config: rates and seeds.
+        trusted: records known to be clean, or None.
+        built: the detectors, from `assay.filters.scoring.members`.
+    """
+    y, origins = labels(given), _origins(given)
+    _require_schema(given, trusted)
+    reference = (features(trusted), labels(trusted)) if trusted is not None and len(trusted) else None
+    trusted_labels = reference[1] if reference else np.empty(0, dtype=np.int64)
+    found = spaces(
+        features(given),
+        y,
+        origins,
+        classes=len(given.manifest.content.classes),
+        trusted=reference,
+        epochs=config.epochs,
+        seed=config.seed,
+        threads=config.threads,
+    )
+    scores, silent = score_all(built, found, y, trusted_labels)
+    decision = decide(
+        scores,
+        y,
+        origins,
+        trusted_labels,
+        false_alarm_rate=config.false_alarm_rate,
+        permutations=config.permutations,
+        generator=np.random.default_rng(config.seed),
+    )
+    return Examined(origins, trusted_labels, found, scores, silent, built, decision)
+
+
+def _origins(given: Dataset) -> list[str]:
+    """What records are told apart by: their source, or their batch where all are of one source."""
+    of_source = records.sources(given.table)
+    return of_source if len(set(of_source)) > 1 else list(given.table["batch"].to_pylist())
+
+
+def _require_schema(given: Dataset, trusted: Dataset | None) -> None:
+    if trusted is None:
+        return
+    one, other = given.manifest.content, trusted.manifest.content
+    names = [column.name for column in one.columns], [column.name for column in other.columns]
+    if one.classes != other.classes or given.feature_names != trusted.feature_names:
+        raise UnfitInput("trusted records", f"columns {names[1]}", f"columns {names[0]} and the same classes")

@@ -1,0 +1,134 @@
+"""The two representations in which poison is looked for.
+
+``penultimate``: activations of the layer below the classes, of one proxy fitted on all records under test. This layer,
+because a backdoor is learned as a feature that the last, linear layer reads: the trigger shows here as a direction that
+clean records do not use. Earlier layers show more of the content, the logits less of the trigger.
+
+``held_out``: class log-probabilities by a proxy that fitted no record of the same source, only the other sources and
+the trusted records. It never saw the trigger of that source, so it speaks of the content alone. Trusted records are
+judged by the proxy of all records, which fitted none of them. Log-probabilities mean the same in every proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.errors import UnfitInput
+from assay.filters import Floats, Labels
+from assay.progress import track
+
+LEAST_IN_CLASS = 5
+ABSTAINS = -50.0
+
+Inputs = npt.NDArray[np.float32]
+
+__all__ = ["Space", "Spaces", "folds_of", "spaces"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """One representation: of the records under test (N, D) and of the trusted ones (T, D; T may be 0)."""
+
+    records: Floats
+    trusted: Floats
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """Both representations; ``held_out`` is None where there is nothing to hold a source out against."""
+
+    penultimate: Space
+    held_out: Space | None
+
+
+def spaces(
+    x: Inputs,
+    labels: Labels,
+    groups: Sequence[str],
+    *,
+    classes: int,
+    trusted: tuple[Inputs, Labels] | None = None,
+    epochs: int = 12,
+    folds: int = 5,
+    seed: int = 0,
+    threads: int = 2,
+) -> Spaces:
+    """Fit the proxies and measure every record.
+
+    Args:
+        x: (N, C, H, W) or (N, D) float32.
+        labels: (N,) int64 in [0, classes).
+        groups: source of every record.
+        classes: number of classes.
+        trusted: inputs and labels of records known to be clean.
+        epochs: passes over the data, within 200 to 4,000 gradient steps of 64 records.
+        folds: at most so many proxies are fitted for ``held_out``; sources share folds when there are more.
+        seed: of initial weights and order.
+        threads: torch threads.
+
+    Raises:
+        UnfitInput: NaN or infinities, a single class, or shapes that do not match.
+    """
+    reference = trusted or (np.empty((0, *x.shape[1:]), np.float32), np.empty(0, np.int64))
+    _require(x, labels, groups, reference)
+    from assay.filters._proxy import Scaling, fit_proxy, fixed_threads
+
+    fold = folds_of(groups, folds)
+    rounds = [None, *range(fold.max() + 1)] if fold.max() or len(reference[0]) else [None]
+    with fixed_threads(threads):
+        scaling = Scaling.of(x)
+        records, clean = scaling(x), scaling(reference[0])
+        pool, answers = scaling(np.concatenate([x, reference[0]])), np.concatenate([labels, reference[1]])
+        inside = np.concatenate([fold, np.full(len(reference[0]), -1)])
+        held_out = np.zeros((len(x), classes))
+        for leave in track(rounds, "proxies", len(rounds)):
+            if leave is None:
+                whole = fit_proxy(records, labels, classes, epochs=epochs, seed=seed)
+                continue
+            use, judged = np.flatnonzero(inside != leave), np.flatnonzero(fold == leave)
+            proxy = fit_proxy(pool[use], answers[use], classes, epochs=epochs, seed=seed)
+            said = proxy.measure(records[judged])[1]
+            held_out[judged] = _abstain(said, labels[judged], np.bincount(answers[use], minlength=classes))
+        below = whole.measure(records)[0]
+        below_clean, of_clean = whole.measure(clean) if len(clean) else (below[:0], held_out[:0])
+    return Spaces(
+        penultimate=Space(below, below_clean),
+        held_out=Space(held_out, of_clean) if len(rounds) > 1 else None,
+    )
+
+
+def folds_of(groups: Sequence[str], folds: int) -> npt.NDArray[np.int64]:
+    """A fold for every record, all records of a group in one: the largest group goes where fewest records are."""
+    names, counts = np.unique(np.asarray(groups, dtype=str), return_counts=True)
+    load = np.zeros(min(folds, len(names)), dtype=np.int64)
+    place: dict[str, int] = {}
+    for at in sorted(range(len(names)), key=lambda k: (-int(counts[k]), str(names[k]))):
+        place[str(names[at])] = int(load.argmin())
+        load[load.argmin()] += counts[at]
+    return np.array([place[name] for name in groups], dtype=np.int64)
+
+
+def _abstain(said: Floats, labels: Labels, seen: npt.NDArray[np.int64]) -> Floats:
+    """A proxy that saw hardly any record of a class cannot doubt it: its records then count as surely right."""
+    unknown = seen[labels] < LEAST_IN_CLASS
+    sure = np.full_like(said, ABSTAINS)
+    sure[np.arange(len(labels)), labels] = 0.0
+    return np.where(unknown[:, None], sure, said)
+
+
+def _require(x: Inputs, labels: Labels, groups: Sequence[str], trusted: tuple[Inputs, Labels]) -> None:
+    if x.ndim not in (2, 4) or not len(x) or len(labels) != len(x) or len(groups) != len(x):
+        raise UnfitInput(
+            "inputs", f"x {x.shape}, labels {labels.shape}, {len(groups)} groups", "(N, C, H, W) or (N, D), N of each"
+        )
+    if trusted[0].shape[1:] != x.shape[1:] or len(trusted[0]) != len(trusted[1]):
+        raise UnfitInput("trusted inputs", f"shape {trusted[0].shape}", f"(T, {', '.join(map(str, x.shape[1:]))})")
+    for name, values in (("inputs", x), ("trusted inputs", trusted[0])):
+        if not np.isfinite(values).all():
+            raise UnfitInput(name, "NaN or infinity", "finite numbers", "Let sanitize quarantine such records.")
+    if len(np.unique(labels)) < 2:
+        raise UnfitInput("labels", "one class", "two or more")
