@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,24 @@ from assay.config.root import Target
 from assay.estimate import Estimate, paired_difference, proportion
 from assay.evidence import Evidence
 from assay.gate.step import gate
-from assay.models.spec import GOLDEN, SPEC, WEIGHTS, model_digest
+from assay.models.spec import (
+    GOLDEN,
+    SPEC,
+    WEIGHTS,
+    Architecture,
+    ModelSpec,
+    Preprocessing,
+    Trained,
+    model_digest,
+    spec_bytes,
+)
+from assay.promote import promote
+from assay.registry import Registry
 from assay.workspace import Workspace
 
 TARGET = Target(model="digits", alias="champion")
 FLOOR = {"rule": "at_least", "estimate": "clean_accuracy", "value": 0.8}
+NO_WORSE = {"rule": "no_worse_than", "estimate": "clean_accuracy", "margin": 0.05, "without_champion": "holds"}
 
 
 def policy(*rules: dict[str, Any], **settings: Any) -> PolicyConfig:
@@ -28,10 +44,22 @@ def policy(*rules: dict[str, Any], **settings: Any) -> PolicyConfig:
 def write_model(folder: Path, weights: bytes = b"weights") -> Path:
     """The three files of a model; promotion looks at their bytes alone."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SPEC).write_bytes(b"{}")
+    spec = ModelSpec(
+        architecture=Architecture(name="linear"),
+        input_shape=(2,),
+        classes=("no", "yes"),
+        preprocessing=Preprocessing(mean=(0.0, 0.0), scale=(1.0, 1.0)),
+        trained=Trained(method="cross_entropy"),
+    )
+    (folder / SPEC).write_bytes(spec_bytes(spec, weights, b"golden"))
     (folder / WEIGHTS).write_bytes(weights)
     (folder / GOLDEN).write_bytes(b"golden")
     return folder
+
+
+def ago(**span: float) -> dict[str, Any]:
+    """The ``run`` of evidence measured so long ago."""
+    return {"ended": (datetime.now(UTC) - timedelta(**span)).isoformat()}
 
 
 def evidence_about(model: str, **changes: Any) -> Evidence:
@@ -44,9 +72,9 @@ def evidence_about(model: str, **changes: Any) -> Evidence:
     made = Evidence(
         subjects={"model": model, "holdout": "b" * 64, "dataset": "c" * 64},
         estimates=estimates,
-        measured={"threats": ["linf:0.1"], "attacks": {"pgd": {"steps": 40}}, "seed": 0},
+        measured={"threats": {"linf:0.1": {}}, "attacks": {"pgd": {"steps": 40, "restarts": 5}}, "seed": 0},
         soundness={"gradients": "holds"},
-        run={"ended": (datetime.now(UTC) - timedelta(minutes=1)).isoformat()},
+        run=ago(minutes=1),
     )
     return replace(made, **changes)
 
@@ -59,18 +87,16 @@ def estimate(value: float, low: float, high: float, **changes: Any) -> Estimate:
 def against_champion(champion: str, only_first: int = 10, only_second: int = 10) -> dict[str, Any]:
     """Changes that make evidence a comparison with a champion on 1000 records."""
     base = evidence_about("a" * 64)
-    return {
-        "subjects": base.subjects | {"champion": champion},
-        "estimates": base.estimates
-        | {"clean_accuracy_minus_champion": paired_difference(only_first, only_second, 1000)},
-    }
+    difference = {"clean_accuracy_minus_champion": paired_difference(only_first, only_second, 1000)}
+    return {"subjects": base.subjects | {"champion": champion}, "estimates": base.estimates | difference}
 
 
-class Case:
-    """A candidate on its way through gate and promotion in one workspace."""
+class Candidate:
+    """A model on its way through gate and promotion in one workspace."""
 
     def __init__(self, workspace: Workspace, folder: Path, weights: bytes = b"weights", **changes: Any) -> None:
         self.workspace, self.folder = workspace, folder
+        with_store(workspace)
         workspace.initialise()
         self.model = write_model(folder / "model", weights)
         self.digest = model_digest(self.model)
@@ -78,17 +104,45 @@ class Case:
         made = evidence_about(self.digest, **changes)
         self.evidence = replace(made, subjects=made.subjects | {**subjects, "model": self.digest})
         self.evidence_path, self.decision_path = folder / "evidence.dsse.json", folder / "decision.dsse.json"
-        self.evidence.write(self.evidence_path, workspace.signers("evaluator"))
+        self.write_evidence()
 
-    def gate(self, rules: PolicyConfig | None = None, target: Target = TARGET) -> dict[str, Any]:
-        return gate(self.evidence_path, rules or policy(), target=target, decision=self.decision_path)
+    def write_evidence(self) -> None:
+        self.evidence.write(self.evidence_path, self.workspace.signers("evaluator"))
+
+    def gate(self, rules: PolicyConfig | None = None, target: Target = TARGET, **more: Any) -> dict[str, Any]:
+        return gate(self.evidence_path, rules or policy(), target=target, decision=self.decision_path, **more)
 
     def promote(self, target: Target = TARGET, **more: Any) -> dict[str, Any]:
-        from assay.promote import promote
-
         return promote(self.decision_path, self.evidence_path, self.model, target=target, **more)
+
+    def through(self, rules: PolicyConfig | None = None) -> dict[str, Any]:
+        assert self.gate(rules)["decision"] == "promote"
+        return self.promote()
+
+
+def with_store(workspace: Workspace) -> None:
+    """An empty MLflow store in the workspace: a copy of one made once, since making one takes seconds."""
+    there = workspace.home / "mlflow.db"
+    if workspace.tracking_uri == f"sqlite:///{there}" and not there.exists():
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_empty_store(), there)
+
+
+@cache
+def _empty_store() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="assay-test-store-"))
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    Registry(replace(Workspace.from_env(), home=folder, tracking_uri=uri)).probe()
+    return folder / "mlflow.db"
 
 
 def tree(folder: Path) -> dict[str, str]:
     """Names and digests of everything below a folder that may be empty or missing."""
     return canonical.tree_files(folder) if folder.is_dir() and any(folder.rglob("*")) else {}
+
+
+def state(workspace: Workspace, model: str = "digits") -> dict[str, Any]:
+    """What a promotion changes: names of the ledger, versions and aliases in MLflow."""
+    registry = Registry(workspace)
+    versions = {str(version.version): version.tags for version in registry.all_versions(model)}
+    return {"ledger": workspace.ledger.names(), "versions": versions, "aliases": registry.aliases(model)}

@@ -24,14 +24,14 @@ from assay.config.root import Target
 from assay.data.files import write_file
 from assay.errors import AssayError, Conflict, Refused
 from assay.ledger import Ledger, put_first, put_folder
-from assay.promotions import KIND, Promotion, champion, history, name_of, place_of, targets
+from assay.promotions import KIND, Promotion, champion, history, journal_name, name_of, place_of, targets
 from assay.registry import Registry
 from assay.signing import seal, statement
 from assay.workspace import Workspace
 
 MOST_RACES = 1000  # lost in a row; far beyond what any number of gates can cause
 
-__all__ = ["journal_name", "promote", "reconcile"]
+__all__ = ["promote", "reconcile"]
 
 
 def promote(
@@ -127,11 +127,6 @@ def reconcile(workspace: Workspace, *, restore: bool = False) -> dict[str, Any]:
                 _point_at_head(registry, workspace, target)
             moved.append({"target": place_of(target), "got": got, "need": need, "restored": restore})
     return {"finished": finished, "moved": moved}
-
-
-def journal_name(promotion: Promotion) -> str:
-    """The ledger's name of the note that version and alias were made."""
-    return f"journal/{place_of(promotion.target)}/{promotion.sequence:08d}.json"
 
 
 def _commit(claim: Claim, model: Path, workspace: Workspace, run: str) -> Promotion:

@@ -19,7 +19,7 @@ from assay.signing import Keyring, unseal
 
 KIND = "promotion"
 
-__all__ = ["KIND", "Promotion", "champion", "history", "name_of", "place_of", "target_of", "targets"]
+__all__ = ["KIND", "Promotion", "champion", "history", "journal_name", "name_of", "place_of", "target_of", "targets"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,11 @@ def place_of(target: Target) -> str:
 def name_of(target: Target, sequence: int) -> str:
     """The ledger's name of one promotion."""
     return f"promotions/{place_of(target)}/{sequence:08d}.dsse.json"
+
+
+def journal_name(promotion: Promotion) -> str:
+    """The ledger's name of the note that version and alias were made."""
+    return f"journal/{place_of(promotion.target)}/{promotion.sequence:08d}.json"
 
 
 def targets(ledger: Ledger) -> list[Target]:

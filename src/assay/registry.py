@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
+from assay.data.files import write_file
 from assay.errors import Unreachable
-from assay.ledger import FileLedger
+from assay.ledger import FileLedger, open_ledger
 from assay.promotions import Promotion
 from assay.workspace import Workspace
 
@@ -104,11 +105,22 @@ class Registry:
         target = promotion.target
         self._ask(lambda client: client.set_registered_model_alias(target.model, target.alias, version))
 
+    def step_metrics(self, run: str, step: str) -> list[dict[str, float]]:
+        """The metrics MLflow shows for a step of a pipeline run; usually one entry, none where it has no such run."""
+        wanted = f"tags.`assay.run` = '{run}' and tags.`assay.step` = '{step}'"
+        return self._ask(lambda client: _metrics(client, wanted))
+
     def download(self, version: ModelVersion, folder: Path) -> Path:
         """The files behind a version: where they are, or fetched into ``folder``."""
         if version.run_id:
             self._ask(lambda client: client.download_artifacts(version.run_id, "model", str(folder)))
             return folder / "model"
+        if str(version.source).startswith("s3://"):
+            root, _, model = str(version.source).rpartition("/models/")
+            ledger = open_ledger(root)
+            for name in ledger.names(f"models/{model}/"):
+                write_file(folder / Path(name).name, ledger.get(name))
+            return folder
         return Path(str(version.source))
 
     def _create(self, client: Any, promotion: Promotion) -> None:
@@ -188,6 +200,11 @@ def _settings() -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+def _metrics(client: Any, wanted: str) -> list[dict[str, float]]:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return [dict(run.data.metrics) for run in client.search_runs(experiments, wanted)]
 
 
 def _sorted(versions: Any) -> list[ModelVersion]:

@@ -1,0 +1,173 @@
+"""Verification by anybody, offline, with public keys only: one file, one folder, or a whole bundle.
+
+    an envelope (``*.dsse.json``)   the signature of a key with the role its kind asks for
+    a dataset folder                every byte against its manifest
+    a model folder                  every byte against ``model.json``
+    any other folder                everything of these kinds below it, and that they speak of each other
+
+The validity of keys in time, expiry and targets are checked where they decide: by gate, promote and the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.canonical import read_bytes
+from assay.data.dataset import Dataset
+from assay.errors import AssayError, Refused, UnfitInput
+from assay.evidence import payload_id
+from assay.models.spec import SPEC, model_digest, read_spec
+from assay.signing import MAX_ENVELOPE_BYTES, Keyring, Opened, Role, peek, unseal
+
+ROLES: dict[str, tuple[Role, ...]] = {
+    "evidence": ("evaluator",),
+    "decision": ("evaluator",),
+    "promotion": ("promoter",),
+    "batch": ("uploader",),
+    "quarantine": ("evaluator", "promoter", "approver"),
+    "incident": ("evaluator", "promoter", "approver"),
+}
+MANIFEST = "manifest.json"
+ENVELOPE_START = b'{"payload"'
+
+__all__ = ["Checked", "open_any", "verify"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One thing that was verified, or not.
+
+    Fields:
+        path: of it.
+        kind: ``evidence``, ``decision``, ``promotion``, ..., ``dataset``, ``model``.
+        id: the id of a statement, the digest of a dataset or model; empty where it could not be read.
+        verified: whether it holds.
+        reason: why, in one sentence.
+        names: what its statement speaks of, name to SHA-256.
+    """
+
+    path: str
+    kind: str
+    id: str
+    verified: bool
+    reason: str
+    names: dict[str, str]
+
+
+def verify(path: Path, keyring: Keyring, *, against: Path | None = None) -> dict[str, Any]:
+    """Verify whatever is at a path.
+
+    Args:
+        path: a file or folder.
+        keyring: the public keys to trust.
+        against: an envelope that has to speak of the model or dataset at ``path``, such as its promotion.
+
+    Returns:
+        ``verified``, ``reason``, and ``checked``: one entry each, the fields of `Checked`.
+
+    Raises:
+        UnfitInput: there is nothing at the path, or nothing that could be verified.
+    """
+    if not path.exists():
+        raise UnfitInput(str(path), "no such file or folder", "an envelope, a dataset, a model or a folder of them")
+    checked = list(_each(path, keyring))
+    if not checked:
+        raise UnfitInput(
+            str(path), "nothing that can be verified", "an envelope, a dataset, a model, or a folder of them"
+        )
+    checked += [_envelope(against, keyring)] if against is not None else []
+    faults = [f"{one.path}: {one.reason}" for one in checked if not one.verified]
+    faults += list(_strangers(checked, strict=against is not None))
+    reason = faults[0] if faults else checked[0].reason if len(checked) == 1 else f"all {len(checked)} hold together"
+    return {"verified": not faults, "reason": reason, "faults": faults, "checked": [asdict(one) for one in checked]}
+
+
+def open_any(data: bytes, keyring: Keyring, where: str) -> tuple[str, Opened]:
+    """The kind of an envelope and its verified statement, whatever kind it is.
+
+    Raises:
+        Refused: no valid signature of a key with a role its kind asks for, or an unknown kind.
+    """
+    kind = str(peek(data, where).get("predicateType", "")).removeprefix("urn:assay:").removesuffix(":v1")
+    if kind not in ROLES:
+        raise Refused(f"{where}: predicate type", repr(kind), f"one of {', '.join(ROLES)}")
+    *others, last = ROLES[kind]
+    for role in others:
+        try:
+            return kind, unseal(data, keyring, kind=kind, role=role, where=where)
+        except Refused:
+            continue
+    return kind, unseal(data, keyring, kind=kind, role=last, where=where)
+
+
+def _each(path: Path, keyring: Keyring) -> Iterator[Checked]:
+    if path.is_file():
+        yield _envelope(path, keyring)
+    elif (path / MANIFEST).is_file():
+        yield _dataset(path)
+    elif (path / SPEC).is_file():
+        yield _model(path)
+    else:
+        for inner in sorted(path.iterdir()):
+            if inner.is_symlink() or (inner.is_file() and not _is_envelope(inner)):
+                continue
+            yield from _each(inner, keyring)
+
+
+def _is_envelope(path: Path) -> bool:
+    """By its name, or by how canonical JSON of an envelope begins: KFP gives artifacts no ending."""
+    if path.name.endswith(".dsse.json"):
+        return True
+    with path.open("rb") as stream:
+        return stream.read(len(ENVELOPE_START)) == ENVELOPE_START
+
+
+def _envelope(path: Path, keyring: Keyring) -> Checked:
+    try:
+        kind, opened = open_any(read_bytes(path, MAX_ENVELOPE_BYTES), keyring, str(path))
+        names = {entry["name"]: entry["digest"]["sha256"] for entry in opened.statement["subject"]}
+        about = f"{kind} signed by {', '.join(key[:8] for key in opened.keyids)} (assurance {opened.assurance})"
+        return Checked(str(path), kind, payload_id(opened.statement), True, about, names)
+    except AssayError as error:
+        return Checked(str(path), "envelope", "", False, str(error), {})
+    except (KeyError, TypeError) as error:
+        return Checked(str(path), "envelope", "", False, f"subject: {type(error).__name__}: {error}", {})
+
+
+def _dataset(path: Path) -> Checked:
+    try:
+        manifest = Dataset.load(path).manifest
+    except AssayError as error:
+        return Checked(str(path), "dataset", "", False, str(error), {})
+    reason = f"{manifest.content.records} records agree with manifest {manifest.digest[:12]}"
+    return Checked(str(path), "dataset", manifest.digest, True, reason, {})
+
+
+def _model(path: Path) -> Checked:
+    try:
+        read_spec(path)
+        digest = model_digest(path)
+    except AssayError as error:
+        return Checked(str(path), "model", "", False, str(error), {})
+    return Checked(str(path), "model", digest, True, f"every byte agrees with {SPEC}; digest {digest[:12]}", {})
+
+
+def _strangers(checked: list[Checked], strict: bool) -> Iterator[str]:
+    """Statements that name another model or evidence than the ones beside them.
+
+    In a bundle a statement about something that is not there is fine; one about something of a kind of which only
+    others are there is not. ``strict`` asks too that something speaks of every model and dataset.
+    """
+    there = {kind: {one.id for one in checked if one.kind == kind} for kind in ("model", "evidence", "decision")}
+    for one in checked:
+        for name, present in there.items():
+            named = one.names.get(name)
+            if named is not None and present and named not in present:
+                yield f"{one.path}: it speaks of {name} {named[:12]}, which is not the one here"
+    spoken = {digest for one in checked for digest in one.names.values()}
+    for one in checked:
+        if strict and one.kind in ("model", "dataset") and one.verified and one.id not in spoken:
+            yield f"{one.path}: {one.kind} {one.id[:12]}, of which no statement speaks"
