@@ -75,19 +75,21 @@ class Dataset:
         try:
             parts = sorted((folder / "data").glob("*.parquet"))
             table = pa.concat_tables([pq.read_table(part) for part in parts]) if parts else None
-        except (pa.ArrowException, OSError) as error:
-            raise UnfitInput(str(folder / "data"), str(error), "readable Parquet files") from error
-        if table is None:
+            got = cls.make(table, manifest.content.classes, manifest.history) if table is not None else None
+        except (pa.ArrowException, OSError, ValueError, LookupError) as error:  # all that a changed byte can raise
+            raise UnfitInput(
+                str(folder / "data"), f"{type(error).__name__}: {error}", "Parquet files as they were written"
+            ) from error
+        if got is None:
             raise UnfitInput(str(folder / "data"), "no Parquet file", "data/*.parquet")
-        got = cls.make(table, manifest.content.classes, manifest.history).manifest
-        if got.content != manifest.content or got.history.sources != manifest.history.sources:
+        if got.manifest.content != manifest.content or got.manifest.history.sources != manifest.history.sources:
             raise UnfitInput(
                 str(folder),
-                f"records with content digest {got.content_digest[:12]}",
+                f"records with content digest {got.manifest.content_digest[:12]}",
                 f"those of the manifest, {manifest.content_digest[:12]}",
                 "The data changed after the manifest was written; ingest it again.",
             )
-        return cls(_canonical(table), manifest)
+        return cls(got.table, manifest)
 
     def save(self, path: Path | str, extra: dict[str, bytes] | None = None) -> None:
         """Write the folder whole or not at all; ``extra`` files go beside the manifest."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +23,12 @@ import pyarrow.compute as pc
 from assay.errors import UnfitInput
 
 BLOCK_ROWS = 64
-_STRETCH_BYTES = 4 * 2**20  # of fixed-width cells laid side by side at once: they stay in the cache
+_STRETCH_BYTES = 2**20  # of fixed-width cells laid side by side at once: they stay in the cache
 
 __all__ = ["BLOCK_ROWS", "block_digests", "merkle_root", "row_digests"]
 
 Bytes = npt.NDArray[np.uint8]
-Text = tuple[Bytes, Bytes, npt.NDArray[np.int64], memoryview]
+Text = tuple[Bytes, Bytes, npt.NDArray[Any], memoryview]
 
 
 def block_digests(table: pa.Table, rows: int = BLOCK_ROWS) -> list[bytes]:
@@ -67,23 +68,29 @@ def _digests(table: pa.Table, rows: int, prefix: bytes) -> list[bytes]:
 
 def _stretch(
     fixed: Sequence[Bytes], texts: Sequence[Text], first: int, last: int, rows: int, prefix: bytes
-) -> Iterator[bytes]:
+) -> list[bytes]:
     """SHA-256 of the prefix and every ``rows`` rows of the rows ``first`` to ``last``, which they divide."""
-    pieces: list[Iterable[memoryview]] = [_side_by_side(fixed, first, last, rows)]
+    sha256 = hashlib.sha256
+    heads = _side_by_side(fixed, first, last, rows, prefix)
+    if not texts:
+        return [sha256(block).digest() for block in heads]
+    pieces = [heads]
     for valid, lengths, offsets, data in texts:
         pieces.append(_side_by_side([valid, lengths], first, last, rows))
         pieces.append(_slices(data, offsets[first : last + 1 : rows].tolist()))
-    sha256 = hashlib.sha256
-    return (sha256(b"".join((prefix, *parts))).digest() for parts in zip(*pieces, strict=True))
+    return [sha256(b"".join(block)).digest() for block in zip(*pieces, strict=True)]
 
 
-def _side_by_side(columns: Sequence[Bytes], first: int, last: int, rows: int) -> Iterable[memoryview]:
-    """For every block, the cells of its first column, then those of its second, and so on."""
+def _side_by_side(
+    columns: Sequence[Bytes], first: int, last: int, rows: int, prefix: bytes = b""
+) -> Iterable[memoryview]:
+    """For every block the prefix, the cells of its first column, then those of its second, and so on."""
     count = (last - first) // rows
     widths = [column.shape[1] * rows for column in columns]
-    size = sum(widths)
+    size = len(prefix) + sum(widths)
     side = np.empty((count, size), np.uint8)
-    place = 0
+    side[:, : len(prefix)] = np.frombuffer(prefix, np.uint8)
+    place = len(prefix)
     for column, width in zip(columns, widths, strict=True):
         side[:, place : place + width] = column[first:last].reshape(count, width)
         place += width
@@ -103,14 +110,22 @@ def _encode(table: pa.Table) -> tuple[list[Bytes], list[Text]]:
         column = table[name]
         if pa.types.is_dictionary(column.type):
             column = pc.cast(column, column.type.value_type)
-        array = column.combine_chunks()
-        if isinstance(array, pa.ChunkedArray):
-            array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
+        array = _whole(column)
         if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
             texts.append(_text(array))
         else:
             fixed.extend(_fixed(name, array))
     return fixed, texts
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece; one that is in one piece is not copied."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    joined = column.combine_chunks()
+    if not isinstance(joined, pa.ChunkedArray):
+        return joined
+    return joined.chunk(0) if joined.num_chunks else pa.array([], column.type)
 
 
 def _fixed(name: str, array: pa.Array) -> list[Bytes]:
@@ -135,7 +150,7 @@ def _fixed(name: str, array: pa.Array) -> list[Bytes]:
 def _valid(array: pa.Array) -> Bytes:
     """A byte of validity per row, (N, 1)."""
     if not array.null_count:
-        return np.ones((len(array), 1), np.uint8)
+        return np.broadcast_to(np.uint8(1), (len(array), 1))
     return np.asarray(array.is_valid()).view(np.uint8).reshape(-1, 1)
 
 
@@ -146,11 +161,10 @@ def _bytes(values: npt.NDArray[np.generic]) -> Bytes:
 
 
 def _text(array: pa.Array) -> Text:
-    filled = array.cast(pa.large_string())
-    if filled.null_count:
-        filled = pc.fill_null(filled, "")
-    offsets = np.frombuffer(filled.buffers()[1] or b"", np.int64)[filled.offset : filled.offset + len(filled) + 1]
+    filled = pc.fill_null(array, "") if array.null_count else array
+    width = np.int64 if pa.types.is_large_string(filled.type) else np.int32
+    _, starts, data = filled.buffers()
+    offsets = np.frombuffer(starts or b"", width)[filled.offset : filled.offset + len(filled) + 1]
     if not len(offsets):
-        offsets = np.zeros(1, dtype=np.int64)
-    data = filled.buffers()[2]
-    return _valid(array), _bytes(np.diff(offsets).astype("<i4")), offsets, memoryview(data or b"")
+        offsets = np.zeros(1, width)
+    return _valid(array), _bytes(np.diff(offsets).astype("<i4", copy=False)), offsets, memoryview(data or b"")

@@ -191,7 +191,14 @@ def _divided(
     return _Parts(
         dataset=Dataset.make(pool.filter(pa.array(~leave)), classes, kept),
         quarantine=Dataset.make(
-            pool.filter(pa.array(leave)), classes, replace(history, role="quarantine", findings=digest)
+            pool.filter(pa.array(leave)),
+            classes,
+            replace(
+                history,
+                role="quarantine",
+                parameters=history.parameters | {"raw": canonical.sha256(raw)},
+                findings=digest,
+            ),
         ),
         findings=tuple(sorted(findings)),
         raw=raw,

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 from markupsafe import Markup
 
 from assay.config.sanitize import SanitizeConfig
 from assay.data.dataset import Dataset
-from assay.data.findings import Split
-from assay.report import html
+from assay.data.findings import REMOVING, Split
+from assay.report import html, plots
 from assay.sanitize.caps import Removal
 from assay.sanitize.checks import constant_columns
 from assay.sanitize.expectations import Outcome
-from assay.sanitize.pictures import bars, histogram, image
 
-EXAMPLES = 3
+EXAMPLES = 8
+COLUMNS = 8
+HISTOGRAMS = 12
 
 __all__ = ["page_of"]
 
@@ -33,11 +38,10 @@ def page_of(
         groups: removals of sources and classes.
         config: of the step, with the cap.
     """
-    above = [group for group in groups if not group.share <= config.removal_cap]
     removed = parts.kept.manifest.history.removed
     return html.page(
         "Sanitize",
-        _answer(parts, above),
+        _answer(parts, [group for group in groups if not group.share <= config.removal_cap]),
         html.section("By source and reason", *_reasons(removed)),
         html.section(
             "Share removed",
@@ -58,16 +62,15 @@ def _answer(parts: Split, above: list[Removal]) -> Markup:
     counts = f"{len(parts.kept)} kept, {len(parts.quarantined)} quarantined."
     if above:
         names = ", ".join(f"{group.kind} {group.name}" for group in above)
-        return html.banner(
-            "needs review", f"Nothing was removed: above the cap in {names}. Would be: {counts}", "unsure"
-        )
+        text = f"Nothing was removed: above the cap in {names}. It would be {counts}"
+        return html.banner("needs review", text, "unsure")
     return html.banner("divided", counts, "good")
 
 
 def _reasons(removed: Mapping[str, Mapping[str, int]]) -> list[Markup]:
     rows = [[source, reason, count] for source, counts in removed.items() for reason, count in counts.items()]
     table = html.table(["source", "reason", "records"], rows, caption="A record counts once, under its worst finding.")
-    return [table, html.figure(bars(removed), "Records removed by source.")] if rows else [table]
+    return [table, html.figure(plots.bars(removed, title="Records removed by source"))] if rows else [table]
 
 
 def _expectations(outcomes: list[Outcome]) -> Markup:
@@ -79,24 +82,71 @@ def _expectations(outcomes: list[Outcome]) -> Markup:
 
 
 def _examples(given: Dataset, parts: Split) -> list[Markup]:
-    """Up to three records of every reason, images shown."""
+    """The first records of every reason: as pictures where they are images, else as a table of cells."""
     by_reason: dict[str, list[str]] = {}
     for finding in parts.findings:
-        by_reason.setdefault(finding.reason, []).append(finding.record_id)
+        if finding.action in (*REMOVING, "flag"):
+            by_reason.setdefault(finding.reason, []).append(finding.record_id)
     place = {name: row for row, name in enumerate(given.record_ids)}
-    rows = []
+    shown = []
     for reason, names in sorted(by_reason.items()):
-        for name in names[:EXAMPLES]:
-            row = given.table.slice(place[name], 1)
-            label = given.manifest.content.classes[row["label"][0].as_py()]
-            rows.append([reason, name, label, *(image(row[column]) for column in given.feature_names[:8])])
-    columns = ["reason", "record", "label", *given.feature_names[:8]]
-    return [html.table(columns, rows, caption="The first eight features.")]
+        chosen = sorted(names, key=place.__getitem__)[:EXAMPLES]
+        table = given.table.take(pa.array([place[name] for name in chosen]))
+        pictures = _pictures(table, given.feature_names)
+        body = plots.images(pictures, chosen) if pictures is not None else _cells(table, given, chosen)
+        shown.append(html.figure(body, f"{reason}: {len(names)}"))
+    return shown or [html.paragraph("No record left.")]
+
+
+def _cells(table: pa.Table, given: Dataset, names: list[str]) -> Markup:
+    columns = [name for name in given.feature_names if not isinstance(table[name].type, pa.FixedShapeTensorType)]
+    values = [table[name].to_pylist() for name in columns[:COLUMNS]]
+    labels = [given.manifest.content.classes[label] for label in table["label"].to_pylist()]
+    return html.table(["record", "label", *columns[:COLUMNS]], list(zip(names, labels, *values, strict=True)))
+
+
+def _pictures(table: pa.Table, names: list[str]) -> npt.NDArray[np.float64] | None:
+    """The first image column as (N, H, W) or (N, H, W, 3) in [0, 1]; None where there is none."""
+    tensors = [name for name in names if isinstance(table[name].type, pa.FixedShapeTensorType)]
+    if not tensors:
+        return None
+    raw = np.concatenate([chunk.to_numpy_ndarray() for chunk in table[tensors[0]].chunks])
+    pixels = _in_unit(raw)
+    if pixels.ndim == 4 and pixels.shape[1] in (1, 3):
+        pixels = pixels.transpose(0, 2, 3, 1)
+    if pixels.ndim == 4 and pixels.shape[3] == 1:
+        pixels = pixels[..., 0]
+    return pixels if pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[3] == 3) else None
+
+
+def _in_unit(raw: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Pixels in [0, 1]; those of another range are stretched, what is not finite becomes the least of them."""
+    if raw.dtype == np.uint8:
+        return raw.astype(np.float64) / 255
+    finite = raw[np.isfinite(raw)].astype(np.float64)
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+    pixels = np.nan_to_num(raw.astype(np.float64), nan=low, posinf=high, neginf=low)
+    return (pixels - low) / max(high - low, 1e-12)
 
 
 def _features(given: Dataset, parts: Split) -> list[Markup]:
     constant = constant_columns(given)
-    shown = [html.figure(picture, name) for name in given.feature_names[:12] if (picture := histogram(name, parts))]
-    if constant:
-        shown.insert(0, html.paragraph(f"One value only, so nothing can be learnt from them: {', '.join(constant)}."))
-    return shown or [html.missing("Histograms", "no numeric feature")]
+    numeric = [name for name in given.feature_names if _numeric(given.table[name])][:HISTOGRAMS]
+    shown = [html.figure(_histogram(name, parts)) for name in numeric]
+    said = f"One value only, so nothing can be learnt from them: {', '.join(constant)}."
+    notes = [html.paragraph(said)] if constant else []
+    return [*notes, *(shown or [html.missing("Histograms", "no numeric feature")])]
+
+
+def _histogram(name: str, parts: Split) -> Markup:
+    values = {kind: _values(part.table[name]) for kind, part in (("kept", parts.kept), ("left", parts.quarantined))}
+    return plots.histogram(values, title=name, axis=name)
+
+
+def _values(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
+
+
+def _numeric(column: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_integer(column.type) or pa.types.is_floating(column.type))

@@ -1,0 +1,64 @@
+"""``assay quarantine list | show | release``: why records left, what they hold, and their way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.cli._shared import Json, answer
+
+app = typer.Typer(help="Look at records that left a dataset, and put them back.", no_args_is_help=True)
+Folder = Annotated[Path, typer.Argument(metavar="QUARANTINE", help="Folder of a quarantine.")]
+
+
+@app.command("list")
+def list_reasons(quarantine: Folder, json: Json = False) -> None:
+    """Count the records by source and reason."""
+    from assay.quarantine import summary
+
+    document = summary(quarantine)
+    lines = [
+        f"{source:<24}{reason:<56}{count:>9}"
+        for source, counts in document["sources"].items()
+        for reason, count in counts.items()
+    ]
+    answer(document, json, [*lines, f"{document['records']} records, {document['raw']} rows kept raw"])
+
+
+@app.command("show")
+def show_records(
+    quarantine: Folder,
+    record: Annotated[list[str] | None, typer.Option(help="A record id; may be given again.")] = None,
+    reason: Annotated[str, typer.Option(help="Only records with this reason.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    json: Json = False,
+) -> None:
+    """Print records with their findings."""
+    from assay.quarantine import show
+
+    document = show(quarantine, record or (), reason, limit)
+    lines = []
+    for entry in document["records"]:
+        why = ", ".join(f"{it['reason']} ({it['action']})" for it in entry["findings"])
+        lines += [f"{entry['record_id']}  {why}", f"    {ascii(entry.get('cells') or entry.get('raw'))[:400]}"]
+    answer(document, json, [*lines, f"{document['shown']} of {document['matching']} shown"])
+
+
+@app.command("release")
+def release_records(
+    quarantine: Folder,
+    kept: Annotated[Path, typer.Option(metavar="DATASET", help="The dataset they go back to; stays as it is.")],
+    out: Annotated[Path, typer.Option(help="New folder for both together.")],
+    record: Annotated[list[str] | None, typer.Option(help="A record id; may be given again. Without: all.")] = None,
+    json: Json = False,
+) -> None:
+    """Join quarantined records with the kept ones into a new dataset."""
+    from assay.quarantine import release
+
+    document = release(quarantine, kept, out, ids=record or None)
+    line = (
+        f"{document['released']} released; {document['kept']} records in {out} ({document['dataset']['digest'][:12]})"
+    )
+    answer(document, json, [line])

@@ -1,0 +1,204 @@
+"""Records that left: why, what they hold, and their way back.
+
+Nothing is deleted. kept + quarantined = input as record ids, so putting all of a quarantine back gives a dataset with
+the content digest of the step's input.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from assay import canonical, lineage, versions
+from assay.data import records
+from assay.data.dataset import Dataset, concat
+from assay.data.findings import REMOVING, Finding, read_findings
+from assay.data.manifest import History
+from assay.errors import UnfitInput
+
+MAX_SHOWN_BYTES = 200
+
+__all__ = ["Quarantine", "release", "show", "summary"]
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """A quarantine folder, every byte of it checked.
+
+    Fields:
+        dataset: the records that left.
+        findings: why, with those that only flag a record.
+        raw: rows that no schema could hold, as `assay.ingest` wrote them: batch, row, line, reason, bytes.
+    """
+
+    dataset: Dataset
+    findings: tuple[Finding, ...]
+    raw: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def load(cls, path: Path | str) -> Quarantine:
+        """Read a quarantine folder.
+
+        Raises:
+            UnfitInput: no such folder, no quarantine, or findings or raw rows that differ from the manifest.
+        """
+        folder = Path(path)
+        dataset = Dataset.load(folder)
+        history = dataset.manifest.history
+        if history.role != "quarantine":
+            raise UnfitInput(str(folder), f"a dataset of role {history.role!r}", "a quarantine")
+        findings = read_findings(_checked(folder / "findings.parquet", history.findings), str(folder))
+        named = history.parameters.get("raw", "")
+        raw = _checked(folder / "raw.jsonl", named).splitlines() if named else []
+        return cls(dataset, tuple(findings), tuple(canonical.loads(line, str(folder / "raw.jsonl")) for line in raw))
+
+    @property
+    def removing(self) -> list[Finding]:
+        """The findings that took a record out."""
+        return [finding for finding in self.findings if finding.action in REMOVING]
+
+
+def summary(path: Path | str) -> dict[str, Any]:
+    """What a quarantine holds, as ``assay quarantine list`` prints it."""
+    held = Quarantine.load(path)
+    return {
+        "dataset": _facts(held.dataset, path),
+        "records": len(held.dataset),
+        "raw": len(held.raw),
+        "reasons": dict(sorted(Counter(finding.reason for finding in held.removing).items())),
+        "sources": _by_source(held.removing),
+    }
+
+
+def show(path: Path | str, ids: Sequence[str] = (), reason: str = "", limit: int = 20) -> dict[str, Any]:
+    """Records of a quarantine with their findings and cells, images as their shape.
+
+    Args:
+        path: of the quarantine.
+        ids: which; empty for all.
+        reason: only those with this reason; empty for any.
+        limit: how many at most.
+
+    Raises:
+        UnfitInput: an id that is not in the quarantine.
+    """
+    held = Quarantine.load(path)
+    raw = {f"{row['batch']}:{row['row']}": row for row in held.raw}
+    known = [*held.dataset.record_ids, *raw]
+    absent = next((name for name in ids if name not in set(known)), None)
+    if absent is not None:
+        raise UnfitInput("record id", absent, "a record of this quarantine")
+    why: dict[str, list[Finding]] = {}
+    for finding in held.findings:
+        why.setdefault(finding.record_id, []).append(finding)
+    wanted = [name for name in (ids or known) if not reason or reason in {it.reason for it in why.get(name, ())}]
+    entries = []
+    for name in wanted[:limit]:
+        findings = [{key: value for key, value in asdict(it).items() if key != "record_id"} for it in why.get(name, ())]
+        cells = {"raw": _raw_cell(raw[name])} if name in raw else {"cells": _cells(held.dataset, name)}
+        entries.append({"record_id": name, "findings": findings, **cells})
+    return {"records": entries, "shown": len(entries), "matching": len(wanted)}
+
+
+def release(
+    quarantine: Path, kept: Path, out: Path, *, ids: Sequence[str] | None = None, run: str = ""
+) -> dict[str, Any]:
+    """Join records of a quarantine with a kept dataset into a new dataset.
+
+    Args:
+        quarantine: folder of the quarantine; stays as it is.
+        kept: folder of the dataset they go back to; stays as it is.
+        out: new folder.
+        ids: which records; None for all.
+        run: id of the pipeline run.
+
+    Returns:
+        The document of ``assay quarantine release``.
+
+    Raises:
+        UnfitInput: an id that is not there or was refused raw, a record that is in both, or another schema.
+    """
+    with lineage.step("release", run) as record:
+        held, base = Quarantine.load(quarantine), Dataset.load(kept)
+        record.uses(base, "training")
+        record.uses(held.dataset, "quarantine")
+        chosen = held.dataset.record_ids if ids is None else sorted(set(ids))
+        if not chosen:
+            raise UnfitInput("release", "no record", "at least one", f"{len(held.raw)} rows are kept raw only.")
+        places = records.rows_of(held.dataset.table, chosen)
+        parents = (base.manifest.digest, held.dataset.manifest.digest)
+        history = History(
+            step="release",
+            role="kept",
+            sources=_sources(base, held.dataset),
+            parents=parents,
+            parameters={"released": len(chosen), "records": canonical.digest(chosen)},
+            code=versions.code_digest(),
+            image=versions.image(),
+        )
+        back = held.dataset.take(np.sort(places), history)
+        joined = concat([base, back], history)
+        record.makes(joined, "training")
+        joined.save(out)
+        return {"dataset": _facts(joined, out), "kept": len(joined), "released": len(chosen)}
+
+
+def _checked(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnfitInput(str(path), error.strerror or str(error), "a readable file") from error
+    if sha256 and canonical.sha256(data) != sha256:
+        raise UnfitInput(str(path), f"SHA-256 {canonical.sha256(data)[:12]}", f"that of the manifest, {sha256[:12]}")
+    return data
+
+
+def _sources(*datasets: Dataset) -> tuple[Any, ...]:
+    """The batches of all, each once."""
+    shares = {(it.source, it.batch): it for dataset in datasets for it in dataset.manifest.history.sources}
+    return tuple(shares[name] for name in sorted(shares))
+
+
+def _by_source(findings: Sequence[Finding]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = {}
+    for finding in findings:
+        counts.setdefault(records.RecordId.parse(finding.record_id).source, Counter())[finding.reason] += 1
+    return {source: dict(sorted(by_reason.items())) for source, by_reason in sorted(counts.items())}
+
+
+def _cells(dataset: Dataset, name: str) -> dict[str, Any]:
+    row = dataset.table.slice(int(records.rows_of(dataset.table, [name])[0]), 1)
+    label = dataset.manifest.content.classes[row["label"][0].as_py()]
+    return dict(_plain_cells(row, dataset.feature_names)) | {"label": label}
+
+
+def _plain_cells(row: pa.Table, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    for name in names:
+        kind = row[name].type
+        if isinstance(kind, pa.FixedShapeTensorType):
+            yield name, f"tensor of shape {tuple(kind.shape)}"
+        else:
+            value = row[name][0].as_py()
+            yield name, value if value is None or isinstance(value, bool | int | str) else _number(value)
+
+
+def _number(value: Any) -> Any:
+    """A finite float as it is; anything else as text, which JSON can hold."""
+    return value if isinstance(value, float) and np.isfinite(value) else str(value)
+
+
+def _raw_cell(row: dict[str, Any]) -> dict[str, Any]:
+    data = base64.b64decode(row["bytes"])
+    return {"line": row["line"], "bytes": len(data), "text": data[:MAX_SHOWN_BYTES].decode("utf-8", "backslashreplace")}
+
+
+def _facts(dataset: Dataset, path: Path | str) -> dict[str, str]:
+    manifest = dataset.manifest
+    return {"path": str(path), "digest": manifest.digest, "content_digest": manifest.content_digest}
