@@ -41,7 +41,7 @@ class Best:
         with torch.enable_grad():
             logits = self._forward(at)
             loss = objective(self._name, logits, self._y)
-        found = torch.autograd.grad(loss.sum(), at, allow_unused=True)[0] if loss.requires_grad else None
+            found = torch.autograd.grad(loss.sum(), at, allow_unused=True)[0] if loss.requires_grad else None
         if found is None:
             raise UnfitInput("model", "logits without a gradient", "a model that is differentiable in its input")
         self._keep(x_adv, logits.detach(), _finite(loss.detach()))

@@ -1,0 +1,223 @@
+"""What every file in ``attacks`` promises; a new attack is tested here without an edit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from assay import canonical, catalog
+from assay.attacks.geometry import project, random_start, size, steepest
+from assay.attacks.objective import fooled, log_odds
+from assay.errors import UnfitInput, UnknownName
+from assay.threat import ThreatModel
+
+ATTACKS = catalog.names("attacks")
+NORMS = ["linf", "l2"]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def network(shape: tuple[int, ...], classes: int, dtype: torch.dtype = torch.float32) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        features = int(torch.tensor(shape).prod())
+        body = nn.Sequential(nn.Flatten(), nn.Linear(features, 24), nn.ReLU(), nn.Linear(24, classes))
+    return body.to(dtype).eval()
+
+
+def case(shape=(1, 6, 6), classes=3, n=20, dtype=torch.float32, bounds=(0.0, 1.0)):
+    rng = torch.Generator().manual_seed(1)
+    model = network(shape, classes, dtype)
+    x = bounds[0] + (bounds[1] - bounds[0]) * torch.rand(n, *shape, generator=rng, dtype=dtype)
+    y = torch.randint(classes, (n,), generator=rng)
+    return model, x, y
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_family_has_the_two_first_attacks():
+    assert {"fgsm", "pgd"} <= set(ATTACKS)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("shape", "classes", "bounds"), [((1, 6, 6), 3, (0.0, 1.0)), ((5,), 2, (-2.0, 3.0))])
+def test_keeps_shape_type_ball_and_box_and_is_never_weaker_than_none(name, norm, dtype, shape, classes, bounds):
+    model, x, y = case(shape, classes, dtype=dtype, bounds=bounds)
+    threat = ThreatModel(norm=norm, epsilon=0.3, bounds=bounds)
+    before = x.clone()
+    x_adv = catalog.build("attacks", name)(model, x, y, threat, generator=rng())
+    assert (x_adv.shape, x_adv.dtype, x_adv.device) == (x.shape, x.dtype, x.device)
+    assert torch.equal(x, before)
+    assert not x_adv.requires_grad
+    assert (size(threat, x_adv - x) <= 0.3 + 32 * torch.finfo(dtype).eps).all()
+    assert x_adv.min() >= bounds[0]
+    assert x_adv.max() <= bounds[1]
+    with torch.no_grad():
+        assert (log_odds(model(x_adv), y) >= log_odds(model(x), y)).all()
+        assert (fooled(model(x_adv), y) >= fooled(model(x), y)).all()
+        assert (log_odds(model(x_adv), y) > log_odds(model(x), y)).sum() >= 18
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_same_generator_state_gives_the_same_bytes_and_touches_no_other_randomness(name, norm):
+    model, x, y = case()
+    threat, attack = ThreatModel(norm=norm, epsilon=0.1), catalog.build("attacks", name)
+    state = torch.random.get_rng_state()
+    first, second = (attack(model, x, y, threat, generator=rng(7)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_computes_no_gradient_of_the_weights_and_changes_nothing_of_the_model(name):
+    model, x, y = case()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    catalog.build("attacks", name)(model, x, y, ThreatModel(epsilon=0.1), generator=rng())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not model.training
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_works_on_no_records_on_one_and_where_gradients_are_switched_off(name):
+    attack, threat = catalog.build("attacks", name), ThreatModel(epsilon=0.1)
+    for n in (0, 1):
+        model, x, y = case(n=n)
+        with torch.no_grad():
+            assert attack(model, x, y, threat, generator=rng()).shape == x.shape
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_model_without_slope_or_with_nan_logits_gives_finite_points(name):
+    _, x, y = case()
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
+    nn.init.zeros_(flat[1].weight)
+    broken = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
+    nn.init.constant_(broken[1].weight, torch.nan)
+    for model in (flat, broken):
+        x_adv = catalog.build("attacks", name)(model, x, y, ThreatModel(epsilon=0.1), generator=rng())
+        assert torch.isfinite(x_adv).all()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_says_what_is_wrong_with_its_arguments(name):
+    attack, threat = catalog.build("attacks", name), ThreatModel(epsilon=0.1)
+    model, x, y = case()
+    nan = x.clone()
+    nan[0, 0, 0, 0] = torch.nan
+    wrong = {
+        r"x: got values in \[-0.4": (model, x - 0.5, y, threat),
+        "x: got values in .nan": (model, nan, y, threat),
+        "x: got torch.int64": (model, x.long(), y, threat),
+        "y: got torch.float32": (model, x, y.float(), threat),
+        "y: got torch.int64 of shape": (model, x, y[:3], threat),
+        "y: got classes": (model, x, y + 5, threat),
+        "threat.norm: got l1": (model, x, y, ThreatModel(norm="l1", epsilon=0.1)),
+        "threat.norm: got l0": (model, x, y, ThreatModel(norm="l0", epsilon=1.0)),
+        "threat: got targeted": (model, x, y, ThreatModel(epsilon=0.1, goal="targeted")),
+        "model: got training mode": (network((1, 6, 6), 3).train(), x, y, threat),
+        "model: got logits of shape": (network((1, 6, 6), 1), x, y * 0, threat),
+        "model: got logits without a gradient": (Detached(), x, y, threat),
+    }
+    for message, arguments in wrong.items():
+        with pytest.raises(UnfitInput, match=message):
+            attack(*arguments, generator=rng())
+
+
+class Detached(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = network((1, 6, 6), 3)
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x.detach())
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_settings_are_the_whole_configuration(name):
+    attack = catalog.build("attacks", name)
+    assert dataclasses.is_dataclass(attack)
+    assert catalog.build("attacks", name, catalog.settings(attack)) == attack
+    assert canonical.dumps(catalog.settings(attack))
+
+
+def test_an_unknown_or_unfit_setting_is_named():
+    with pytest.raises(UnknownName, match="Did you mean 'steps'"):
+        catalog.build("attacks", "pgd", {"step": 3})
+    for unfit in ({"steps": 0}, {"restarts": 0}, {"reach": 1.33}, {"reach": float("nan")}, {"loss": "dlr"}):
+        with pytest.raises(UnfitInput, match=next(iter(unfit))):
+            catalog.build("attacks", "pgd", unfit)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    norm=st.sampled_from(NORMS),
+    epsilon=st.floats(1e-3, 1.0),
+    width=st.integers(1, 12),
+    seed=st.integers(0, 2**31),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_start_and_projection_stay_in_ball_and_box(norm, epsilon, width, seed, dtype):
+    """Holds for every radius and shape, up to rounding of x."""
+    generator = rng(seed)
+    x, threat = torch.rand(5, width, generator=generator, dtype=dtype), ThreatModel(norm=norm, epsilon=epsilon)
+    far = x + 3 * torch.randn(5, width, generator=generator, dtype=dtype)
+    for point in (random_start(threat, x, generator), project(threat, x, far)):
+        assert (size(threat, point - x) <= epsilon + width * torch.finfo(dtype).eps).all()
+        assert point.min() >= 0
+        assert point.max() <= 1
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    name=st.sampled_from(ATTACKS), norm=st.sampled_from(NORMS), epsilon=st.floats(1e-3, 1.0), seed=st.integers(0, 2**31)
+)
+def test_no_attack_ever_leaves_ball_and_box(name, norm, epsilon, seed):
+    model, x, y = case((4,), 2, n=6)
+    threat = ThreatModel(norm=norm, epsilon=epsilon)
+    x_adv = catalog.build("attacks", name)(model, x, y, threat, generator=rng(seed))
+    assert (size(threat, x_adv - x) <= epsilon + 8 * torch.finfo(x.dtype).eps).all()
+    assert x_adv.min() >= 0
+    assert x_adv.max() <= 1
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
+def test_the_steepest_step_attains_the_dual_norm_even_of_tiny_gradients(norm, dual):
+    gradient = torch.randn(9, 2, 3, generator=rng(), dtype=torch.float32)
+    threat = ThreatModel(norm=norm, epsilon=0.1)
+    for scale in (1.0, 1e-30):
+        step = steepest(threat, gradient * scale)
+        torch.testing.assert_close(size(threat, step), torch.ones(9))
+        gain = (step * gradient).flatten(1).sum(1)
+        torch.testing.assert_close(gain, torch.linalg.vector_norm(gradient.flatten(1), ord=dual, dim=1))
+    assert torch.equal(steepest(threat, torch.zeros(2, 3)), torch.zeros(2, 3))
+
+
+def test_the_random_start_is_uniform_in_the_ball():
+    """Reference: in d dimensions the share within radius r is r**d; Kolmogorov-Smirnov at a chance below 1e-6."""
+    from scipy.stats import kstest
+
+    x, threat = torch.zeros(4000, 3, dtype=torch.float64), ThreatModel(norm="l2", epsilon=0.5, bounds=(-1.0, 1.0))
+    delta = random_start(threat, x, rng(3))
+    assert kstest((size(threat, delta) / 0.5).numpy() ** 3, "uniform").pvalue > 1e-6
+    assert delta.mean(0).abs().max() < 0.03
+    linf = random_start(ThreatModel(epsilon=0.5, bounds=(-1.0, 1.0)), x, rng(4))
+    assert kstest(linf.flatten().numpy() + 0.5, "uniform").pvalue > 1e-6

@@ -1,0 +1,282 @@
+"""Attacks against exact answers: a linear model's worst case, brute force, and a network solved by integer programming.
+
+An attack that is wrong in one small way still lowers accuracy, and so passes the tests that are usual in the field.
+Each check here is a number that only a right attack reaches; the broken attacks below must each fail at least one.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from scipy.optimize import Bounds, LinearConstraint, milp
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional
+
+from assay.attacks.fgsm import FGSM
+from assay.attacks.geometry import project, random_start, size, steepest
+from assay.attacks.objective import log_odds, margin
+from assay.attacks.pgd import PGD
+from assay.threat import ThreatModel
+
+LOST = {"linf": 1e-9, "l2": 0.03}
+FROZEN = Path(__file__).with_name("digits_mlp.safetensors")
+FROZEN_EPSILON, FROZEN_ROBUST, FROZEN_ROWS = 0.1, 58, range(1400, 1500)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors: more threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# ---- the checks: each takes an attack and returns how far it is from the exact answer
+
+
+def linear_shortfall(attack, norm: str) -> float:
+    """Share of the budget lost at worst; min of w.x + b over the ball is w.x + b - epsilon ||w||_dual (Hoelder)."""
+    rng = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = nn.Linear(64, 2).double().eval()
+    x = 0.3 + 0.4 * torch.rand(200, 64, generator=rng, dtype=torch.float64)  # box inactive
+    threat = ThreatModel(norm=norm, epsilon=0.05)
+    y = model(x).argmax(1)
+    with torch.no_grad():
+        x_adv = attack(model, x, y, threat, generator=rng)
+        budget = 0.05 * (model.weight[0] - model.weight[1]).norm(p=1 if norm == "linf" else 2).item()
+        return float((margin(model(x), y) + budget - margin(model(x_adv), y)).max() / budget)
+
+
+def linear_shortfall_in_a_box(attack) -> float:
+    """The same where the box cuts the ball: every feature goes to the end of its own interval."""
+    rng = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = nn.Linear(64, 2).double().eval()
+    x = torch.rand(200, 64, generator=rng, dtype=torch.float64).round(decimals=1)  # many features at 0 and 1
+    threat, y = ThreatModel(epsilon=0.2), model(x).argmax(1)
+    w = torch.where(y[:, None] == 0, model.weight[1] - model.weight[0], model.weight[0] - model.weight[1])
+    worst = torch.where(w > 0, (x + 0.2).clamp(max=1), (x - 0.2).clamp(min=0))
+    with torch.no_grad():
+        reached = margin(model(attack(model, x, y, threat, generator=rng)), y) - margin(model(x), y)
+        return float((1 - reached / (margin(model(worst), y) - margin(model(x), y))).max())
+
+
+def leaves_the_ball(attack, norm: str) -> float:
+    """By how much the perturbation exceeds epsilon."""
+    rng = torch.Generator().manual_seed(0)
+    model = two_feature_network()
+    x = torch.rand(100, 2, generator=rng, dtype=torch.float64)
+    threat = ThreatModel(norm=norm, epsilon=0.1)
+    x_adv = attack(model, x, model(x).argmax(1), threat, generator=rng)
+    return float((size(threat, x_adv - x) - 0.1).max())
+
+
+def frozen_robust(attack) -> int:
+    """Records of 100 digits on which the frozen network survives at linf 0.1; exactly 58 can."""
+    model, x, y = frozen_network()
+    with torch.no_grad():
+        x_adv = attack(model, x, y, ThreatModel(epsilon=FROZEN_EPSILON), generator=torch.Generator().manual_seed(0))
+        return int((model(x_adv).argmax(1) == y).sum())
+
+
+def passes_all(attack) -> bool:
+    return (
+        max(linear_shortfall(attack, "linf") / LOST["linf"], linear_shortfall(attack, "l2") / LOST["l2"]) <= 1
+        and linear_shortfall_in_a_box(attack) <= 1e-9
+        and max(leaves_the_ball(attack, norm) for norm in LOST) <= 1e-12
+        and FROZEN_ROBUST <= frozen_robust(attack) <= FROZEN_ROBUST + 2
+    )
+
+
+# ---- what is attacked
+
+
+def two_feature_network() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 3))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter *= 3
+    return model.double().eval()
+
+
+def frozen_network() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    model = nn.Sequential(nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 10))
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in load_file(FROZEN).items()})
+    digits = load_digits()
+    rows = list(FROZEN_ROWS)
+    x = torch.from_numpy((digits.images.reshape(-1, 64)[rows] / 16).astype(np.float32))
+    return model.eval(), x, torch.from_numpy(digits.target[rows])
+
+
+# ---- broken attacks, each wrong in one way
+
+
+def plain(*, sign=1.0, steps=40, reach=2.5, projects=True, detached=False, clamps_in_graph=False):
+    """Plain PGD with one thing wrong; right when nothing is given.
+
+    ``clamps_in_graph`` is the fault that overstates robustness most quietly: a pixel pushed past the edge of the box
+    has no gradient there and never comes back.
+    """
+
+    def attack(model, x, y, threat, *, generator):
+        box = (-10.0, 10.0) if clamps_in_graph else threat.bounds
+        ball = ThreatModel(norm=threat.norm, epsilon=threat.epsilon, bounds=box)
+        step = sign * reach * (2 if threat.norm == "l2" else 1) * threat.epsilon / 40
+        x_adv = random_start(ball, x, generator)
+        for _ in range(steps):
+            gradient = gradient_at(model, x_adv, y, threat) if not detached else torch.randn_like(x)
+            x_adv = x_adv + step * steepest(threat, gradient)
+            x_adv = project(ball, x, x_adv) if projects else x_adv.clamp(*threat.bounds)
+        return x_adv.clamp(*threat.bounds)
+
+    def gradient_at(model, x_adv, y, threat):
+        at = x_adv.detach().requires_grad_()
+        with torch.enable_grad():
+            seen = at.clamp(*threat.bounds) if clamps_in_graph else at
+            loss = functional.cross_entropy(model(seen), y, reduction="sum")
+            return torch.autograd.grad(loss, at)[0]
+
+    return attack
+
+
+MUTANTS = {
+    "sign flipped": plain(sign=-1.0),
+    "one tiny step": plain(steps=1),
+    "no projection": plain(projects=False),
+    "path of 1.33 epsilon": plain(reach=1.33),
+    "gradient detached": plain(detached=True),
+    "clamp inside the graph": plain(clamps_in_graph=True),
+    "returns its input": lambda model, x, y, threat, *, generator: x,
+}
+
+
+# ---- the tests
+
+
+@pytest.mark.parametrize("attack", [PGD(), PGD(restarts=1), PGD(restarts=1, loss="margin"), FGSM()], ids=repr)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_reaches_the_closed_form_worst_case_of_a_linear_model(attack, norm):
+    assert linear_shortfall(attack, norm) <= LOST[norm]
+
+
+@pytest.mark.parametrize("attack", [PGD(restarts=1), FGSM()], ids=repr)
+def test_reaches_the_worst_case_of_a_linear_model_where_the_box_cuts_the_ball(attack):
+    assert linear_shortfall_in_a_box(attack) <= 1e-9
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("loss", ["ce", "margin"])
+def test_finds_what_brute_force_finds_on_two_features(norm, loss):
+    """Reference: a grid of 101 x 101 points over ball and box; the grid can only miss, never overshoot."""
+    rng = torch.Generator().manual_seed(5)
+    model, threat = two_feature_network(), ThreatModel(norm=norm, epsilon=0.15)
+    x = torch.rand(40, 2, generator=rng, dtype=torch.float64)
+    y = model(x).argmax(1)
+    steps = torch.linspace(-0.15, 0.15, 101, dtype=torch.float64)
+    delta = torch.cartesian_prod(steps, steps)
+    delta = delta[size(threat, delta) <= 0.15]
+    points = (x[:, None] + delta).clamp(0, 1)
+    with torch.no_grad():
+        exact = margin(model(points.flatten(0, 1)), y.repeat_interleave(len(delta))).reshape(len(x), -1).amax(1)
+        x_adv = PGD(steps=100, loss=loss)(model, x, y, threat, generator=rng)
+        reached = margin(model(x_adv), y)
+    assert ((reached > 0) == (exact > 0)).all()
+    if loss == "margin":
+        assert (reached >= exact - 0.01 * exact.abs() - 0.01).all()
+
+
+@pytest.mark.parametrize("attack", [PGD(), PGD(loss="margin")], ids=repr)
+def test_finds_the_exact_robust_accuracy_of_a_frozen_network_within_two_points(attack):
+    """No attack can go below 58 of 100, which integer programming proves (see the slow test)."""
+    assert FROZEN_ROBUST <= frozen_robust(attack) <= FROZEN_ROBUST + 2
+
+
+def test_an_attack_with_nothing_broken_passes_every_check():
+    assert passes_all(PGD())
+    assert passes_all(plain())
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_broken_attack_fails_a_check(name):
+    assert not passes_all(MUTANTS[name])
+
+
+def test_a_clamp_inside_the_graph_is_caught_by_the_frozen_network():
+    assert frozen_robust(plain(clamps_in_graph=True)) > FROZEN_ROBUST + 2
+
+
+def test_multiplying_the_logits_does_not_hide_a_model():
+    """Cross-entropy saturates in float32 at logits x 10,000, and plain PGD then finds little; the log odds do not."""
+    model, x, y = frozen_network()
+
+    class Loud(nn.Module):
+        def forward(self, x):
+            return 1e4 * model(x)
+
+    def robust(attack):
+        x_adv = attack(Loud().eval(), x, y, ThreatModel(epsilon=0.1), generator=torch.Generator().manual_seed(0))
+        return int((model(x_adv).argmax(1) == y).sum())
+
+    assert robust(PGD()) <= FROZEN_ROBUST + 2
+    assert robust(plain()) > FROZEN_ROBUST + 10
+
+
+def test_log_odds_order_examples_as_cross_entropy_does():
+    logits = torch.randn(500, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = torch.arange(500) % 7
+    expected = functional.cross_entropy(logits, y, reduction="none")
+    torch.testing.assert_close(functional.softplus(log_odds(logits, y)), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_integer_programming_proves_the_frozen_number():
+    """Exact: the network's worst case over ball and box as a mixed-integer program (Tjeng et al., ICLR 2019), HiGHS."""
+    weights = {name: value.astype(np.float64) for name, value in load_file(FROZEN).items()}
+    digits = load_digits()
+    worst = [
+        worst_margin(weights, digits.images.reshape(-1, 64)[row] / 16, int(digits.target[row])) for row in FROZEN_ROWS
+    ]
+    assert sum(value < 0 for value in worst) == FROZEN_ROBUST
+    assert min(map(abs, worst)) > 1e-3, "no record so near the border that rounding could move it"
+
+
+def worst_margin(weights: dict[str, np.ndarray], x: np.ndarray, y: int) -> float:
+    """Greatest margin of a wrong class over the ball, or the first that is above 0."""
+    w1, b1, w2, b2 = (weights[name] for name in ("0.weight", "0.bias", "2.weight", "2.bias"))
+    low, high = np.clip(x - FROZEN_EPSILON, 0, 1), np.clip(x + FROZEN_EPSILON, 0, 1)
+    middle, radius = w1 @ (low + high) / 2 + b1, np.abs(w1) @ (high - low) / 2
+    least, most = np.minimum(middle - radius, 0), np.maximum(middle + radius, 0)
+    hidden, pixels = len(b1), len(x)
+    eye, none = np.eye(hidden), np.zeros((hidden, pixels))
+    rows = LinearConstraint(  # variables: pixels, activations, on or off
+        np.block([[-w1, eye, 0 * eye], [-w1, eye, -np.diag(least)], [none, eye, -np.diag(most)]]),
+        np.concatenate([b1, np.full(2 * hidden, -np.inf)]),
+        np.concatenate([np.full(hidden, np.inf), b1 - least, np.zeros(hidden)]),
+    )
+    on, off = middle - radius > 0, middle + radius < 0
+    box = Bounds(np.concatenate([low, 0 * most, on]), np.concatenate([high, most, ~off]))
+    integer = np.concatenate([np.zeros(pixels + hidden), np.ones(hidden)])
+    worst = -math.inf
+    for wrong in set(range(10)) - {y}:
+        v, constant = w2[wrong] - w2[y], b2[wrong] - b2[y]
+        if np.maximum(v, 0) @ most + np.minimum(v, 0) @ np.maximum(middle - radius, 0) + constant < worst:
+            continue
+        solved = milp(
+            np.concatenate([np.zeros(pixels), -v, np.zeros(hidden)]), constraints=rows, integrality=integer, bounds=box
+        )
+        worst = max(worst, constant - solved.fun)
+        if worst > 0:
+            break
+    return worst
