@@ -29,7 +29,7 @@ STAGES = (("ingest", "dataset"), ("sanitize", "kept"), ("filter-poison", "kept")
 __all__ = ["Found", "exclusive", "run_folder", "run_id", "summary"]
 
 
-def run_id(config: Config, pipeline: str, parameters: Mapping[str, str]) -> str:
+def run_id(config: Config, pipeline: str, parameters: Mapping[str, Any]) -> str:
     """The id of the run of a pipeline with a configuration and parameters under this code."""
     key = {
         "pipeline": pipeline,

@@ -33,6 +33,7 @@ def command(
     """Run a pipeline on this machine: the same steps as on a cluster, one process a step."""
     from assay.config import Config
     from assay.examples.place import place
+    from assay.kubeflow.submission import parse_given
     from assay.workspace import Workspace
 
     workspace, planted = Workspace.from_env(), False
@@ -45,14 +46,14 @@ def command(
         answer({"config": str(config), "digest": parsed.digest}, json, [f"{config} holds, digest {parsed.digest}"])
         return
     for made in workspace.initialise():
-        notes.print(f"made {made} (assurance: local)")
-    document, lines = _run(pipeline, parsed, _pairs(param or []), workspace, planted)
+        notes.print(f"made {made}")
+    document, lines = _run(pipeline, parsed, parse_given(param or []), workspace, planted)
     answer(document, json, lines)
     leave(EXIT.get(document["decision"], 3))
 
 
 def _run(
-    name: str, config: Config, given: dict[str, str], workspace: Workspace, planted: bool
+    name: str, config: Config, given: dict[str, Any], workspace: Workspace, planted: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """Run and tell: the JSON document, and the lines for people."""
     from assay import local_run
@@ -121,13 +122,3 @@ def _action(run: str, name: str, result: RunResult) -> tuple[dict[str, Any], lis
         "log": str(result.log),
     }
     return document, [f"{action}: {name} ended without training", f"log      {result.log}"]
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    """``name=value`` texts as a mapping."""
-    from assay.errors import UnfitInput
-
-    wrong = next((text for text in texts if not text.partition("=")[1]), None)
-    if wrong is not None:
-        raise UnfitInput("--param", repr(wrong), "name=value")
-    return {name: value for name, _, value in (text.partition("=") for text in texts)}

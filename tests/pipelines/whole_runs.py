@@ -1,0 +1,74 @@
+"""A whole run in a process of its own, and the state it leaves, for tests that compare such states."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlflow.tracking import MlflowClient
+
+from assay import canonical
+from assay.evidence import payload_id
+from assay.ledger import FileLedger
+from assay.signing import peek
+
+TEMPORARY = ".assay-tmp-"
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """``assay run`` in a folder, in a process group of its own; JSON on standard output, one line a step on error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ASSAY_", "MLFLOW_"))}
+    return subprocess.Popen(
+        [sys.executable, "-m", "assay.cli", "run", *arguments, "--json"],
+        cwd=folder,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The JSON document of a run that ends by itself with 0."""
+    out, err = process.communicate(timeout=500)
+    assert process.returncode == 0, f"exit {process.returncode}\n{out}\n{err}"
+    document: dict[str, Any] = json.loads(out)
+    return document
+
+
+def fresh(folder: Path) -> Path:
+    """The folder, empty: two runs in one place have one configuration digest."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """Everything that must not depend on an interruption: ledger, registry, tracking, temporary files."""
+    home = folder / ".assay"
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    models = client.search_registered_models()
+    runs = client.search_runs([found.experiment_id for found in client.search_experiments()])
+    return {
+        "ledger": _ledger(FileLedger(home / "ledger")),
+        "versions": {model.name: len(client.search_model_versions(f"name='{model.name}'")) for model in models},
+        "aliases": {model.name: dict(model.aliases) for model in models},
+        "runs": sorted((run.data.tags.get("assay.step", ""), run.info.status) for run in runs),
+        "temporary": sorted(str(path) for path in home.rglob("*") if TEMPORARY in path.name),
+        "outbox": sorted(path.name for path in (home / "outbox").glob("*")),
+    }
+
+
+def _ledger(ledger: FileLedger) -> dict[str, str]:
+    identify: Callable[[str, bytes], str] = lambda name, data: (  # noqa: E731  # two kinds of names, told by the ending
+        payload_id(peek(data)) if name.endswith(".dsse.json") else canonical.sha256(data)
+    )
+    return {name: identify(name, ledger.get(name)) for name in ledger.names()}
