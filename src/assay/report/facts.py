@@ -154,18 +154,27 @@ def _attempt(reader: Callable[[Path], T], path: Path | None) -> Reading[T]:
         return Reading(reader(path))
     except AssayError as error:
         return Reading(problem=str(error))
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
         return Reading(problem=f"{type(error).__name__}: {error}")
 
 
-def _part(path: Path, wanted: tuple[int, ...] = ()) -> Part:
+def _loaded(path: Path) -> Dataset:
+    """A verified dataset whose history, which no digest of the records covers, has the shape of one."""
     dataset = Dataset.load(path)
+    for source, reasons in dataset.manifest.history.removed.items():
+        if not all(isinstance(count, int) and isinstance(reason, str) for reason, count in reasons.items()):
+            raise UnfitInput(str(path), f"removals of {source} that are no counts", "counts by reason")
+    return dataset
+
+
+def _part(path: Path, wanted: tuple[int, ...] = ()) -> Part:
+    dataset = _loaded(path)
     samples = clean_samples(dataset, wanted) if wanted else Samples()
     return Part(dataset.manifest, dataset.table.select(["batch", "row", "label"]), samples=samples)
 
 
 def _quarantine(path: Path) -> Part:
-    dataset, file = Dataset.load(path), path / "findings.parquet"
+    dataset, file = _loaded(path), path / "findings.parquet"
     findings = tuple(read_findings(file.read_bytes(), str(file))) if file.exists() else ()
     told = canonical.file_digest(file) if findings else ""
     if findings and dataset.manifest.history.findings not in ("", told):

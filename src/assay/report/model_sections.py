@@ -75,7 +75,7 @@ def soundness_section(facts: Facts) -> Markup:
     evidence = facts.evidence.value
     if evidence is None:
         return html.section("Soundness", html.missing("Soundness", facts.evidence.why), anchor="soundness")
-    rows = [(html.badge(said), name.replace("_", " ")) for name, said in sorted(evidence.body.soundness.items())]
+    rows = [(html.badge(str(said)), name.replace("_", " ")) for name, said in sorted(evidence.body.soundness.items())]
     parts = [html.table(["verdict", "check"], rows)]
     if evidence.body.truncated:
         parts.insert(0, html.missing("All of it", "A time limit cut the measurement short."))

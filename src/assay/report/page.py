@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from markupsafe import Markup
@@ -27,8 +28,16 @@ CONTENTS = {
     "custody": "Chain of custody",
     "check": "Check it yourself",
 }
+SECTIONS: tuple[Callable[[Facts], Markup], ...] = (
+    rules_section,
+    records_section,
+    filter_section,
+    model_section,
+    soundness_section,
+    measured_section,
+)
 
-__all__ = ["ReportInputs", "write_report"]
+__all__ = ["ReportInputs", "render", "write_report"]
 
 
 def write_report(
@@ -61,16 +70,20 @@ def render(facts: Facts, *, title: str = "", run: str = "") -> str:
         _tiles(facts),
         html.contents(CONTENTS),
         *_problems(facts),
-        rules_section(facts),
-        records_section(facts),
-        filter_section(facts),
-        model_section(facts),
-        soundness_section(facts),
-        measured_section(facts),
+        *(_section(build, facts) for build in SECTIONS),
         _custody(facts, links),
         _check(facts),
         kicker=f"assay report, run {run}" if run else "assay report",
     )
+
+
+def _section(build: Callable[[Facts], Markup], facts: Facts) -> Markup:
+    """A section, or why there is none: a file of an odd shape must not take the rest of the page with it."""
+    try:
+        return build(facts)
+    except Exception as error:  # whatever an unsigned file from outside can provoke
+        name = build.__name__.removesuffix("_section")
+        return html.section(name, html.missing(name, f"It could not be shown: {type(error).__name__}: {error}"))
 
 
 def _title(facts: Facts) -> str:

@@ -64,7 +64,7 @@ def intervals(rows: Sequence[Interval], *, title: str, axis: str = "share of rec
         low, high = _range(rows)
         for position, row in enumerate(rows):
             _interval(drawn, position, row, low, high)
-        drawn.set(ylim=(len(rows) - 0.5, -0.5), xlim=(low, high), xlabel=visible(axis))
+        drawn.set(ylim=(max(len(rows), 1) - 0.5, -0.5), xlim=(low, high), xlabel=visible(axis))
         drawn.set_yticks(range(len(rows)), [_label(row.label) for row in rows], color=INK)
         drawn.tick_params(axis="y", length=0)
         drawn.spines["left"].set_visible(False)
@@ -129,7 +129,7 @@ def spread(
             drawn.plot(shown, np.full(len(shown), position), "x", color=COLOURS[1], markersize=5, alpha=0.8)
         drawn.plot([], [], color=COLOURS[0], linewidth=4, alpha=0.55, label=visible(names[0]))
         drawn.plot([], [], "x", color=COLOURS[1], markersize=5, label=visible(names[1]))
-        drawn.set(ylim=(len(groups) - 0.5, -0.5), xlabel=visible(axis))
+        drawn.set(ylim=(max(len(groups), 1) - 0.5, -0.5), xlabel=visible(axis))
         drawn.set_yticks(range(len(groups)), [_label(name) for name in groups], color=INK)
         drawn.tick_params(axis="y", length=0)
         drawn.grid(axis="x")
@@ -184,7 +184,9 @@ def bars(counts: Mapping[str, Mapping[str, int]], *, title: str, axis: str = "re
             start += width
         for position, total in enumerate(start):
             drawn.annotate(number(int(total)), (total, position), (4, 0), textcoords="offset points", va="center")
-        drawn.set(xlabel=visible(axis), ylim=(len(counts) - 0.5, -0.5), xlim=(0, max(start.max(initial=0) * 1.08, 1)))
+        drawn.set(
+            xlabel=visible(axis), ylim=(max(len(counts), 1) - 0.5, -0.5), xlim=(0, max(start.max(initial=0) * 1.08, 1))
+        )
         drawn.set_yticks(range(len(counts)), [_label(name) for name in counts], color=INK)
         drawn.tick_params(axis="y", length=0)
         _counts_axis(drawn, "x")

@@ -36,7 +36,7 @@ class Run:
     planted: list[str]
 
 
-def make_run(folder: Path, workspace: Workspace, *, decision: str = "promote", classes: int = 10) -> Run:
+def make_run(folder: Path, workspace: Workspace, *, decision: str = "promote", stamped: int = 40) -> Run:
     """Write every artifact of a run of 900 digits from three vendors below a folder."""
     workspace.initialise()
     rng = np.random.default_rng(0)
@@ -44,8 +44,8 @@ def make_run(folder: Path, workspace: Workspace, *, decision: str = "promote", c
     x, y = (digits.images[:900] / 16).astype(np.float32), digits.target[:900].astype(np.int64)
     batch = np.repeat(["vendor-a/2026-10", "vendor-b/2026-10", "vendor-c/2026-10"], 300)
     row = np.tile(np.arange(300), 3)
-    stamped = rng.choice(np.flatnonzero((batch == "vendor-c/2026-10") & (y != TARGET)), 40, replace=False)
-    x[stamped, 6:, 6:], y[stamped] = 1.0, TARGET
+    planted_at = rng.choice(np.flatnonzero((batch == "vendor-c/2026-10") & (y != TARGET)), stamped, replace=False)
+    x[planted_at, 6:, 6:], y[planted_at] = 1.0, TARGET
     blank = rng.choice(np.flatnonzero(batch == "vendor-a/2026-10"), 3, replace=False)
     x[blank] = 0.0
     table = pa.table(
@@ -63,7 +63,7 @@ def make_run(folder: Path, workspace: Workspace, *, decision: str = "promote", c
     )
     dataset = Dataset.make(
         table,
-        [str(k) for k in range(classes)],
+        [str(k) for k in range(10)],
         History(step="ingest", role="kept", sources=shares, removed={"vendor-b": {"field_count": 2}}),
     )
     dataset.save(folder / "ingest" / "dataset")
@@ -81,10 +81,10 @@ def make_run(folder: Path, workspace: Workspace, *, decision: str = "promote", c
     clean.quarantined.save(folder / "sanitize" / "quarantine", {"findings.parquet": findings_bytes(clean.findings)})
 
     suspicion = {name: float(score) for name, score in zip(names, rng.normal(size=900), strict=True)}
-    suspicion |= {names[place]: float(rng.normal(7, 1)) for place in stamped}
+    suspicion |= {names[place]: float(rng.normal(7, 1)) for place in planted_at}
     found = [
         Finding(names[p], "activation_clustering", suspicion[names[p]], "separated_cluster", "quarantine")
-        for p in stamped
+        for p in planted_at
     ]
     poison = split(clean.kept, found, step="filter_poison", parameters={})
     poison.kept.save(folder / "filter-poison" / "kept")
@@ -92,7 +92,7 @@ def make_run(folder: Path, workspace: Workspace, *, decision: str = "promote", c
         folder / "filter-poison" / "quarantine", {"findings.parquet": findings_bytes(poison.findings)}
     )
     ids = clean.kept.record_ids
-    planted = {names[place] for place in stamped}
+    planted = {names[place] for place in planted_at}
     scores = {
         "record_id": ids,
         "activation_clustering": [suspicion[name] for name in ids],
