@@ -104,8 +104,8 @@ def test_the_page_says_every_number_and_digest_that_the_files_hold(run: Run, pag
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("reject", "✕ reject 1 of 6 required rules: misses. robust_accuracy/linf:0.1 &gt;= 0.5. Nothing was promoted."),
-        ("inconclusive", "? inconclusive 1 of 6 required rules: unclear or not measured."),
+        ("reject", "✕ reject 1 of 6 required rules missed: robust_accuracy/linf:0.1 &gt;= 0.5. Nothing was promoted."),
+        ("inconclusive", "? inconclusive 1 of 6 required rules unclear or not measured: robust_accuracy/linf:0.1"),
     ],
 )
 def test_what_did_not_hold_is_named_first(word: str, says: str, place: Workspace, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_missing_input_is_said_to_be_not_measured(name: str, run: Run, place: 
 
 def test_a_page_about_nothing_promotes_nothing(place: Workspace, tmp_path: Path) -> None:
     page = text(ReportInputs(), place, tmp_path / "page.html")
-    assert banner(page) == "• no decision This run did not provide it. Nothing here promotes a model."
+    assert banner(page) == "? no decision This run did not provide it. Nothing here promotes a model."
     assert "good" not in re.findall(r'class="(?:badge|banner) (\w+)"', page)
 
 
@@ -202,7 +202,7 @@ def test_files_of_odd_shapes_cost_their_section_only(run: Run, place: Workspace,
     (tmp_path / "dataset" / "manifest.json").write_bytes(canonical.dumps(manifest))
     files = {name: tmp_path / name for name in ("scores", "outcomes", "evidence", "dataset")}
     page = text(replace(run.inputs, **files), place, tmp_path / "page.html")  # type: ignore[arg-type]
-    assert banner(page).startswith("• chain broken")
+    assert banner(page).startswith("✕ chain broken")
     assert "filter: not measured.</strong> It could not be shown: " in page
     assert "Labelled as 7" not in page
     assert 'id="custody"' in page
@@ -217,7 +217,7 @@ def test_one_changed_record_breaks_the_chain(run: Run, place: Workspace, tmp_pat
     labels[0] = (labels[0] + 1) % 10
     pq.write_table(table.set_column(table.column_names.index("label"), "label", pa.array(labels)), part)
     page = text(replace(run.inputs, filtered=folder), place, tmp_path / "page.html")
-    assert banner(page).startswith("• chain broken The decision says promote")
+    assert banner(page).startswith("✕ chain broken The decision says promote")
     assert 'class="banner bad"' in page
 
 
@@ -229,9 +229,9 @@ def test_an_unsigned_decision_is_not_verified_and_a_forged_one_is_refused(
     unsigned.write_bytes(seal(document))
     forged.write_bytes(seal(document, place.signers("promoter")))
     page = text(replace(run.inputs, decision=unsigned), place, tmp_path / "page.html")
-    assert banner(page) == "• not verified The decision says promote, but: It is not signed."
+    assert banner(page) == "? not verified The decision says promote, but: It is not signed."
     page = text(replace(run.inputs, decision=forged), place, tmp_path / "page.html")
-    assert banner(page).startswith("• not verified The decision says promote, but: decision envelope: signature")
+    assert banner(page).startswith("✕ not verified The decision says promote, but: decision envelope: signature")
     assert 'class="banner bad"' in page
 
 
@@ -243,7 +243,7 @@ def test_a_decision_changed_after_signing_is_not_verified(
     path = tmp_path / "decision"
     path.write_bytes(canonical.dumps(changed))
     page = text(replace(run.inputs, decision=path), place, tmp_path / "page.html")
-    assert banner(page).startswith("• not verified")
+    assert banner(page).startswith("✕ not verified")
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_file_of_another_run_breaks_the_chain_where_it_was_swapped(
     swapped = replace(run.inputs, **{name: getattr(other.inputs, name)})
     gaps = [gap.name for gap in broken(chain(gather(swapped, place)))]
     assert link in gaps
-    assert banner(text(swapped, place, tmp_path / "page.html")).startswith("• chain broken")
+    assert banner(text(swapped, place, tmp_path / "page.html")).startswith("✕ chain broken")
     assert not broken(chain(gather(run.inputs, place)))
 
 
@@ -265,7 +265,9 @@ def test_a_record_that_vanished_between_two_steps_is_seen(run: Run, place: Works
     folder = tmp_path / "quarantine"
     part.take(pa.array(range(1, len(part))).to_numpy(), part.manifest.history).save(folder)
     facts = gather(replace(run.inputs, filter_quarantine=folder), place)
-    assert [link.says for link in broken(chain(facts))] == ["Made from the one above; records are MISSING or added."]
+    assert [link.says for link in broken(chain(facts))] == [
+        "It was made from the one above; kept and quarantined records together are not its input."
+    ]
 
 
 def test_outcomes_that_the_evidence_does_not_count_are_not_shown(

@@ -9,6 +9,13 @@ import pyarrow as pa
 
 from assay.report.facts import Facts, Part, Reading, Sealed
 
+PROMOTED = ("decision", "evidence", "model")
+ACCOUNTS = {
+    "holds": "kept and quarantined records together are its input",
+    "misses": "kept and quarantined records together are not its input",
+    "not_measured": "its quarantine is not here, so removals were not checked",
+}
+
 __all__ = ["Link", "accounted", "broken", "chain"]
 
 
@@ -69,66 +76,50 @@ def _dataset(name: str, part: Reading[Part], parent: Reading[Part] | None, remov
     named = parent.value.manifest.digest in manifest.history.parents
     whole = accounted(parent, part, removed)
     verdict = "misses" if not named or whole == "misses" else "holds"
-    says = "Made from the one above" if named else "NOT made from the one above"
-    told = {"holds": "kept and quarantined together are its input", "misses": "records are MISSING or added"}
-    return Link(
-        name=name, digest=manifest.digest, verdict=verdict, says=f"{says}; {told.get(whole, 'removals not checked')}."
-    )
+    made = "It was made from the one above" if named else "It was made from another dataset than the one above"
+    return Link(name=name, digest=manifest.digest, verdict=verdict, says=f"{made}; {ACCOUNTS[whole]}.")
 
 
 def _model(facts: Facts) -> list[Link]:
     evidence, decision, promotion = facts.evidence.value, facts.decision.value, facts.promotion.value
     trained = facts.filtered.value.manifest.digest if facts.filtered.value else ""
     subjects = evidence.subjects if evidence else {}
-    deciding = decision.subjects if decision else {}
-    promoted = promotion.subjects if promotion else {}
-    evidence_id, decision_id = evidence.id if evidence else "", decision.id if decision else ""
+    deciding, promoted = decision.subjects if decision else {}, promotion.subjects if promotion else {}
+    model, holdout = subjects.get("model", ""), subjects.get("holdout", "")
+    measured, decided = evidence.id if evidence else "", decision.id if decision else ""
+    about = [(deciding.get("evidence", ""), measured), (deciding.get("model", ""), model)]
+    by = [(promoted.get(name, ""), value) for name, value in zip(PROMOTED, (decided, measured, model), strict=True)]
     return [
-        _follows(
-            "model", subjects.get("model", ""), [(subjects.get("dataset", ""), trained)], "Trained on the one above"
-        ),
+        _follows("model", model, [(subjects.get("dataset", ""), trained)], "trained on the records above"),
         Link(
             name="hold-out records",
-            digest=subjects.get("holdout", ""),
-            verdict="named" if subjects.get("holdout") else "not_measured",
+            digest=holdout,
+            verdict="named" if holdout else "not_measured",
             says="Trusted records that no step before evaluation sees, as the evidence names them.",
         ),
-        _sealed("evidence", facts.evidence, [], "What was measured about this model"),
-        _sealed(
-            "decision",
-            facts.decision,
-            [(deciding.get("evidence", ""), evidence_id), (deciding.get("model", ""), subjects.get("model", ""))],
-            "About this evidence and this model",
-        ),
-        _sealed(
-            "promotion",
-            facts.promotion,
-            [
-                (promoted.get("decision", ""), decision_id),
-                (promoted.get("evidence", ""), evidence_id),
-                (promoted.get("model", ""), subjects.get("model", "")),
-            ],
-            "By this decision, of this model",
-        ),
+        _sealed("evidence", facts.evidence, [], "measured on this model"),
+        _sealed("decision", facts.decision, about, "made about this evidence and this model"),
+        _sealed("promotion", facts.promotion, by, "made by this decision, of this model"),
     ]
 
 
-def _follows(name: str, digest: str, pairs: list[tuple[str, str]], says: str) -> Link:
+def _follows(name: str, digest: str, pairs: list[tuple[str, str]], claim: str, more: str = "") -> Link:
     """A link that holds when every pair of digests agrees."""
     if not digest or not all(first and second for first, second in pairs):
-        return Link(name=name, digest=digest, verdict="not_measured", says=f"{says}: one end is not here.")
+        told = f"Whether it was {claim} is not known: one end of the link is not here{more}."
+        return Link(name=name, digest=digest, verdict="not_measured", says=told)
     holds = all(first == second for first, second in pairs)
-    return Link(name=name, digest=digest, verdict=_says(holds), says=f"{'' if holds else 'NOT: '}{says}.")
+    return Link(name=name, digest=digest, verdict=_says(holds), says=f"It was {'' if holds else 'not '}{claim}{more}.")
 
 
-def _sealed(name: str, reading: Reading[Sealed[Any]], pairs: list[tuple[str, str]], says: str) -> Link:
+def _sealed(name: str, reading: Reading[Sealed[Any]], pairs: list[tuple[str, str]], claim: str) -> Link:
     sealed = reading.value
     if sealed is None:
         return Link(name=name, digest="", verdict="misses" if reading.problem else "not_measured", says=reading.why)
     if not sealed.verified:
         return Link(name=name, digest=sealed.id, verdict="misses" if sealed.signed else "unclear", says=sealed.doubt)
     keys = ", ".join(keyid[:12] for keyid in sealed.signers)
-    return _follows(name, sealed.id, pairs, f"{says}; signed by key {keys} ({sealed.assurance})")
+    return _follows(name, sealed.id, pairs, claim, f"; signed by key {keys} ({sealed.assurance})")
 
 
 def _ids(part: Part) -> pa.Table:

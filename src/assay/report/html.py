@@ -23,6 +23,7 @@ from assay.report.text import cell, visible
 HERE = Path(__file__).parent
 MAX_ROWS = 200
 Tone = Literal["good", "bad", "unsure", "calm"]
+SIGNS: dict[Tone, str] = {"good": "✓", "bad": "✕", "unsure": "?", "calm": "•"}
 MARKS: dict[str, tuple[Tone, str]] = {
     "promote": ("good", "✓"),
     "holds": ("good", "✓"),
@@ -103,7 +104,7 @@ def facts(pairs: Mapping[str, object]) -> Markup:
 
 def banner(word: str, text: str, tone: Tone | None = None, detail: Markup | None = None) -> Markup:
     """The answer of a page: one word, one sentence; colour and sign follow the word unless a tone is given."""
-    known, sign = MARKS.get(word, ("calm", "•"))
+    known, sign = MARKS.get(word, (tone or "calm", SIGNS[tone or "calm"]))
     return _part("banner", word=word, text=text, tone=tone or known, sign=sign, detail=detail)
 
 

@@ -103,7 +103,7 @@ def _verdict(facts: Facts, links: list[Link]) -> Markup:
         )
     gaps = broken(links)
     if gaps:
-        told = "; ".join(f"{link.name}: {link.says}" for link in gaps)
+        told = " ".join(f"{link.name.capitalize()}: {link.says}" for link in gaps)
         return html.banner(
             "chain broken", f"The decision says {word}, but the chain of custody does not hold. {told}", "bad"
         )
@@ -117,11 +117,11 @@ def _why(facts: Facts) -> str:
     required = [rule for rule in decision.body.rules if rule.required]
     if decision.body.word == "promote":
         return f"All {len(required)} required rules hold."
-    said = ("misses",) if decision.body.word == "reject" else ("unclear", "not_measured")
-    failing = decision.body.said(*said)
+    reject = decision.body.word == "reject"
+    failing = decision.body.said(*(("misses",) if reject else ("unclear", "not_measured")))
     names = ", ".join(f"{rule.about} {rule.need}".strip() for rule in failing)
-    words = " or ".join(word.replace("_", " ") for word in said)
-    return f"{len(failing)} of {len(required)} required rules: {words}. {names}."
+    said = "missed" if reject else "unclear or not measured"
+    return f"{len(failing)} of {len(required)} required rules {said}{f': {names}' if names else ''}."
 
 
 def _outcome(facts: Facts) -> str:
