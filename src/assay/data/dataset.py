@@ -100,6 +100,19 @@ class Dataset:
             for name, data in (extra or {}).items():
                 (folder / name).write_bytes(data)
 
+    def require_room(self, path: Path | str) -> None:
+        """Refuse a folder that holds something else, so that a step can check all its outputs before writing the first.
+
+        Raises:
+            UnfitInput: ``path`` is there and is not this dataset.
+        """
+        target = Path(path)
+        if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+            return
+        manifest = target / "manifest.json"
+        if not manifest.is_file() or canonical.file_digest(manifest) != self.manifest.digest:
+            raise UnfitInput(str(target), "something else there", "a new name", "Move it away or write elsewhere.")
+
     def __len__(self) -> int:
         return int(self.table.num_rows)
 

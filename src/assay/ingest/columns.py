@@ -40,11 +40,12 @@ def require_distinct(names: Sequence[str], where: str) -> None:
     for name in names:
         if not name or name != name.strip() or _hidden(name):
             raise UnfitInput(f"{where}: ambiguous_column", _spell(name), "letters that show, no blank at either end")
-        twin = seen.setdefault(skeleton(name), name)
-        if twin is not name:
+        twin = seen.get(skeleton(name))
+        if twin is not None:
             raise UnfitInput(
                 f"{where}: ambiguous_column", f"{_spell(name)} beside {_spell(twin)}", "names that differ to the eye"
             )
+        seen[skeleton(name)] = name
 
 
 def require_columns(names: Sequence[str], config: IngestConfig, batch: str) -> list[str]:

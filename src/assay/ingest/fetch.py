@@ -47,6 +47,16 @@ class Fetched:
         """The batch's entry in a manifest, its records not yet counted."""
         return BatchShare(self.source.name, self.source.batch_name, self.sha256, 0, self.source.trust)
 
+    def require_unchanged(self) -> None:
+        """Refuse files that are no longer those that were named.
+
+        Raises:
+            UnfitInput: a file changed while it was read.
+        """
+        for (role, digest, _), path in zip(self.files, (self.delivery.path, self.delivery.labels), strict=False):
+            if path is None or canonical.file_digest(path) != digest:
+                raise UnfitInput(f"batch {self.delivery.name}", f"{role} that changed while read", "files at rest")
+
     def document(self) -> dict[str, object]:
         """What the ledger binds the batch's name to: the bytes that were delivered, wherever they lay."""
         return {

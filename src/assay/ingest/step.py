@@ -25,7 +25,7 @@ from assay.config.ingest import IngestConfig, SourceConfig, parse_sources
 from assay.data import records
 from assay.data.dataset import Dataset
 from assay.data.files import write_file
-from assay.data.findings import Finding, findings_bytes, tally
+from assay.data.findings import REMOVING, Finding, findings_bytes, tally
 from assay.data.manifest import History
 from assay.data.records import RecordId
 from assay.errors import UnfitInput
@@ -35,6 +35,8 @@ from assay.ingest.join import classes_of, require_schema, require_values, with_k
 from assay.ingest.rows import Rows, raw_bytes
 from assay.ledger import Ledger
 from assay.progress import track
+
+OUTPUTS = {"quarantine": "quarantine", "holdout": "holdout", "calibration": "calibration", "dataset": "training"}
 
 __all__ = ["ingest", "ingest_json"]
 
@@ -85,19 +87,21 @@ def ingest(
     """
     chosen = sorted(sources, key=lambda source: (source.name, source.batch_name))
     _require_sources(chosen, trusted=calibration is not None or holdout is not None)
+    places = {"dataset": dataset, "calibration": calibration, "holdout": holdout, "quarantine": quarantine}
     with lineage.step("ingest", run) as record, ExitStack() as files:
         batches = [files.enter_context(fetched(source, config.limits)) for source in chosen]
         _require_unbound(record.ledger, batches)
         read = [(batch.delivery.name, _read(batch, config)) for batch in track(batches, "ingest", len(batches))]
         parts = _parts(batches, read, config, split=holdout is not None)
+        _require_room(parts, places)
         bind(record.ledger, batches)
         for batch in batches:
             record.reads("batch", batch.sha256, batch.delivery.name)
         record.finds(parts.findings)
-        _write(record, parts, dataset=dataset, calibration=calibration, holdout=holdout, quarantine=quarantine)
+        _write(record, parts, places)
         if summary is not None:
             write_file(summary, _markdown(batches, parts).encode())
-        return _document(parts, dataset, calibration, holdout, quarantine)
+        return _document(parts, places)
 
 
 def ingest_json(sources: str, config: str, *, run: str = "", **places: str) -> dict[str, Any]:
@@ -133,6 +137,7 @@ def _require_unbound(ledger: Ledger, batches: Sequence[Fetched]) -> None:
 
 def _read(batch: Fetched, config: IngestConfig) -> Rows:
     rows = reader_of(batch.source.uri).read(batch.delivery, config)
+    batch.require_unchanged()
     if not rows.table.num_rows:
         raise UnfitInput(f"batch {batch.delivery.name}", "no record", "at least one")
     require_values(batch.delivery.name, rows.table)
@@ -226,17 +231,21 @@ def _joined(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
-def _write(record: lineage.StepRecord, parts: _Parts, **places: Path | None) -> None:
+def _require_room(parts: _Parts, places: Mapping[str, Path | None]) -> None:
+    for name, place in places.items():
+        part = getattr(parts, name)
+        if place is not None and part is not None:
+            part.require_room(place)
+
+
+def _write(record: lineage.StepRecord, parts: _Parts, places: Mapping[str, Path | None]) -> None:
     """Every output whole; the dataset last, so that it stands for the rest."""
     extra = {"findings.parquet": findings_bytes(parts.findings), "raw.jsonl": parts.raw}
-    for name, context in (("quarantine", "quarantine"), ("holdout", "holdout"), ("calibration", "calibration")):
+    for name, context in OUTPUTS.items():
         place, part = places[name], getattr(parts, name)
         if place is not None and part is not None:
             record.makes(part, context)
             part.save(place, extra if name == "quarantine" else None)
-    record.makes(parts.dataset, "training")
-    if places["dataset"] is not None:
-        parts.dataset.save(places["dataset"])
 
 
 def _markdown(batches: Sequence[Fetched], parts: _Parts) -> str:
@@ -257,13 +266,12 @@ def _markdown(batches: Sequence[Fetched], parts: _Parts) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _document(parts: _Parts, *places: Path | None) -> dict[str, Any]:
-    reasons = Counter(finding.reason for finding in parts.findings if finding.action in ("quarantine", "reject"))
-    names = ("dataset", "calibration", "holdout", "quarantine")
+def _document(parts: _Parts, places: Mapping[str, Path | None]) -> dict[str, Any]:
+    reasons = Counter(finding.reason for finding in parts.findings if finding.action in REMOVING)
     made = {
         name: {"path": str(place), "digest": part.manifest.digest, "content_digest": part.manifest.content_digest}
         | {"records": len(part)}
-        for name, place in zip(names, places, strict=True)
+        for name, place in places.items()
         if (part := getattr(parts, name)) is not None and place is not None
     }
     return made | {

@@ -76,6 +76,8 @@ def sanitize(
             write_file(page, page_of(given, parts, outcomes, groups, config).encode())
         require_caps(groups, config.removal_cap)
         _require_enough(parts.kept, config)
+        parts.quarantined.require_room(quarantine)
+        parts.kept.require_room(kept)
         record.finds(parts.findings)
         record.makes(parts.quarantined, "quarantine")
         record.makes(parts.kept, "training")
