@@ -96,7 +96,6 @@ class Candidate:
 
     def __init__(self, workspace: Workspace, folder: Path, weights: bytes = b"weights", **changes: Any) -> None:
         self.workspace, self.folder = workspace, folder
-        with_store(workspace)
         workspace.initialise()
         self.model = write_model(folder / "model", weights)
         self.digest = model_digest(self.model)
@@ -113,6 +112,7 @@ class Candidate:
         return gate(self.evidence_path, rules or policy(), target=target, decision=self.decision_path, **more)
 
     def promote(self, target: Target = TARGET, **more: Any) -> dict[str, Any]:
+        with_store(self.workspace)
         return promote(self.decision_path, self.evidence_path, self.model, target=target, **more)
 
     def through(self, rules: PolicyConfig | None = None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
 from assay import canonical
@@ -81,12 +82,20 @@ class Keyring:
     """The public keys that may sign, and payloads that count no more.
 
     Fields:
-        keys: by role.
+        keys: each listed once, with all its roles: under two names, one signature would count for two.
         revoked: SHA-256 of revoked payloads.
+
+    Raises:
+        UnfitInput: a key id, or a public key, listed twice.
     """
 
     keys: tuple[KeyEntry, ...] = ()
     revoked: frozenset[str] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        for facts in ([entry.keyid for entry in self.keys], [_key_material(entry) for entry in self.keys]):
+            if len(set(facts)) != len(facts):
+                raise UnfitInput("keyring", "one key listed twice", "each key once, with all its roles")
 
     def for_role(self, role: Role, now: datetime | None = None) -> list[KeyEntry]:
         """The keys that may sign in a role (at an instant)."""
@@ -102,9 +111,11 @@ class Keyring:
             entries = tuple(KeyEntry(**entry | {"roles": tuple(entry["roles"])}) for entry in document["keys"])
             for entry in entries:
                 entry.key()
+            return cls(entries, frozenset(document.get("revoked", ())))
+        except UnfitInput:
+            raise
         except Exception as error:  # securesystemslib raises many kinds; all mean a broken key list
             raise UnfitInput(str(path), f"{type(error).__name__}: {error}", "an assay.keys/v1 document") from error
-        return cls(entries, frozenset(document.get("revoked", ())))
 
     def save(self, path: Path | str) -> None:
         """Write ``keys.json`` whole."""
@@ -122,8 +133,8 @@ class Opened:
 
     Fields:
         statement: the in-toto Statement.
-        keyids: of the keys whose signatures hold; empty for an unsigned envelope.
-        assurance: the least of theirs; ``local`` when unsigned.
+        keyids: of all keys of the role whose signatures hold; empty for an unsigned envelope.
+        assurance: ``managed`` when managed keys alone reach the threshold; ``local`` otherwise, and when unsigned.
         payload_digest: SHA-256 of the payload's bytes.
     """
 
@@ -136,6 +147,11 @@ class Opened:
     def predicate(self) -> dict[str, Any]:
         """The statement's predicate."""
         return dict(self.statement["predicate"])
+
+
+def _key_material(entry: KeyEntry) -> str:
+    """The public value without the white space that PEM texts differ in."""
+    return "".join(str(entry.public.get("keyval")).replace("\\n", "").split())
 
 
 def make_key(path: Path | str, roles: Iterable[Role], assurance: Assurance = "local") -> KeyEntry:
@@ -260,8 +276,8 @@ def unseal(
         keyids: tuple[str, ...] = ()
         entries = {entry.keyid: entry for entry in keyring.for_role(role, now)}
         if envelope.signatures or not allow_unsigned:
-            accepted = envelope.verify([entry.key() for entry in entries.values()], max(threshold, 1))
-            keyids = tuple(sorted(accepted))
+            envelope.verify([entry.key() for entry in entries.values()], max(threshold, 1))
+            keyids = tuple(sorted(keyid for keyid, entry in entries.items() if _signed_by(envelope, entry)))
         if envelope.payload_type != PAYLOAD_TYPE:
             raise Refused(f"{where}: payload type", envelope.payload_type, PAYLOAD_TYPE)
         document = _statement(envelope.payload, where)
@@ -275,8 +291,17 @@ def unseal(
     payload_digest = canonical.sha256(envelope.payload)
     if payload_digest in keyring.revoked:
         raise Refused(where, f"payload {payload_digest[:12]}, which is revoked", "a payload that still counts")
-    managed = bool(keyids) and all(entries[keyid].assurance == "managed" for keyid in keyids)
-    return Opened(document, keyids, "managed" if managed else "local", payload_digest)
+    managed = sum(entries[keyid].assurance == "managed" for keyid in keyids)
+    return Opened(document, keyids, "managed" if managed >= max(threshold, 1) else "local", payload_digest)
+
+
+def _signed_by(envelope: Envelope, entry: KeyEntry) -> bool:
+    """Whether one key's signature holds; the library stops counting at the threshold, we name every signer."""
+    try:
+        envelope.verify([entry.key()], 1)
+    except VerificationError:
+        return False
+    return True
 
 
 def _envelope(data: bytes, where: str) -> Envelope:
@@ -285,8 +310,8 @@ def _envelope(data: bytes, where: str) -> Envelope:
         envelope = Envelope.from_dict(document)
     except Exception as error:  # the parser raises many kinds
         raise UnfitInput(where, f"{type(error).__name__}: {error}", "a DSSE envelope") from error
-    if len(envelope.signatures) != len(document.get("signatures", ())):
-        raise UnfitInput(where, "two signatures of one key", "each key once")
+    if not isinstance(document["signatures"], list):
+        raise UnfitInput(f"{where}: signatures", type(document["signatures"]).__name__, "a list")
     return envelope
 
 

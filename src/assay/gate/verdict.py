@@ -163,12 +163,13 @@ def weigh(
     return Finding(verdict="unclear", about=about, need=need, note=settling(found), estimate=found, bar=bar)
 
 
-def more_records(share: float, bar: float, confidence: float) -> str:
-    """How many records would settle it that a share is above a bar, should the share measured be the true one."""
-    if not (0 < bar < 1 and 0 <= share <= 1):
+def more_records(found: Estimate, bar: float, above: bool = True) -> str:
+    """How many records would settle it that a share is above (or below) a bar, were the share measured the true one."""
+    share, edge = (found.value, bar) if above else (1 - found.value, 1 - bar)
+    if not (0 < edge < 1 and 0 <= share <= 1):
         return ""
-    least = least_for(share, bar, confidence)
-    return f"at {share:.3f}, n={least} would settle it" if least is not None else ""
+    least = least_for(share, edge, found.confidence)
+    return f"at {found.value:.3f}, n={least} would settle it" if least is not None else ""
 
 
 def require_finite(where: str, value: float) -> None:

@@ -42,5 +42,5 @@ class AtLeast:
             self.value,
             holds=lambda found: found.low >= self.value,
             misses=lambda found: found.high < self.value,
-            settling=lambda found: more_records(found.value, self.value, found.confidence),
+            settling=lambda found: more_records(found, self.value),
         )

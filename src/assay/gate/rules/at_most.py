@@ -38,7 +38,5 @@ class AtMost:
             self.value,
             holds=lambda found: found.high <= self.value,
             misses=lambda found: found.low > self.value,
-            settling=lambda found: more_records(1 - found.value, 1 - self.value, found.confidence).replace(
-                f"at {1 - found.value:.3f}", f"at {found.value:.3f}"
-            ),
+            settling=lambda found: more_records(found, self.value, above=False),
         )
