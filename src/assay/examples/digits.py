@@ -84,8 +84,14 @@ class Digits:
                     },
                 ]
             },
-            "train": {"model": {"name": "small_cnn"}, "method": {"name": "adversarial"}, "threat": "linf:0.1"},
+            "train": {
+                "model": {"name": "small_cnn"},
+                "method": {"name": "adversarial"},
+                "threat": "linf:0.1",
+                "threads": 1,
+            },
             "evaluate": {
+                "threads": 1,
                 "threats": ["linf:0.1", "l2:0.5"],
                 "attacks": {"fgsm": {}, "pgd": {"steps": 40, "restarts": 5}},
                 "triggers": [trigger | {"size": self.size, "value": 1.0, "target": self.target}],
