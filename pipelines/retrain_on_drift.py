@@ -38,7 +38,7 @@ def build(resources: Resources) -> dsl.base_component.BaseComponent:
             policy: What must hold before promotion, as JSON {rules, confidence, accept_local_keys, valid_for_s}.
             target: Where a promoted model goes, as JSON {model, alias}.
             monitor: Settings of monitor as JSON; empty for the defaults, as for every step below.
-            ingest: Settings of ingest.
+            ingest: Settings of ingest, such as {"holdout_share": 0.5}.
             sanitize: Settings of sanitize, such as {"removal_cap": 0.5}.
             filter: Settings of the poison filter, such as {"detectors": {"spectral": {}}}.
             train: Settings of training, such as {"model": {"name": "mlp"}, "epochs": 20}.

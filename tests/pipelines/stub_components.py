@@ -1,0 +1,184 @@
+"""Components with the signatures of assay's own that do nothing but answer: every branch of a pipeline in a second."""
+
+import importlib
+import sys
+import types
+
+import pytest
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Metrics, Model, Output
+
+from assay.components import STEPS
+from assay.components.authoring import component
+
+PIPELINES = ("robust_training", "retrain_on_drift", "evaluate_and_promote")
+
+
+@component
+def ingest(
+    sources: str,
+    config: str,
+    run: str,
+    dataset: Output[Dataset],
+    calibration: Output[Dataset],
+    holdout: Output[Dataset],
+    quarantine: Output[Artifact],
+    metrics: Output[Metrics],
+    summary: Output[Markdown],
+):
+    metrics.log_metric("kept", 3)
+
+
+@component
+def sanitize(
+    dataset: Input[Dataset],
+    calibration: Input[Dataset],
+    config: str,
+    run: str,
+    kept: Output[Dataset],
+    quarantine: Output[Artifact],
+    metrics: Output[Metrics],
+    page: Output[HTML],
+):
+    if config:
+        from assay import errors
+
+        raise getattr(errors, config)("dataset", "two\nlines", "one")
+
+
+@component
+def filter_poison(
+    dataset: Input[Dataset],
+    calibration: Input[Dataset],
+    config: str,
+    run: str,
+    kept: Output[Dataset],
+    quarantine: Output[Artifact],
+    scores: Output[Artifact],
+    metrics: Output[Metrics],
+    page: Output[HTML],
+):
+    pass
+
+
+@component
+def train(
+    dataset: Input[Dataset],
+    calibration: Input[Dataset],
+    config: str,
+    run: str,
+    model: Output[Model],
+    metrics: Output[Metrics],
+):
+    pass
+
+
+@component
+def evaluate(
+    model: Input[Model],
+    holdout: Input[Dataset],
+    config: str,
+    target: str,
+    run: str,
+    evidence: Output[Artifact],
+    outcomes: Output[Artifact],
+    metrics: Output[Metrics],
+    page: Output[HTML],
+):
+    pass
+
+
+@component
+def gate(
+    evidence: Input[Artifact],
+    policy: str,
+    target: str,
+    run: str,
+    decision: Output[Artifact],
+    summary: Output[Markdown],
+) -> str:
+    return policy
+
+
+@component
+def promote(
+    decision: Input[Artifact],
+    evidence: Input[Artifact],
+    model: Input[Model],
+    target: str,
+    run: str,
+    promotion: Output[Artifact],
+    summary: Output[Markdown],
+) -> str:
+    return run
+
+
+@component
+def withhold(decision: Input[Artifact], run: str, summary: Output[Markdown]) -> str:
+    return run
+
+
+@component
+def monitor(
+    reference: Input[Dataset],
+    current: Input[Dataset],
+    config: str,
+    run: str,
+    findings: Output[Artifact],
+    metrics: Output[Metrics],
+    page: Output[HTML],
+) -> str:
+    import os
+
+    missing = [path for path in (reference.path, current.path) if not os.path.isdir(path)]
+    return config if not missing else "missing"
+
+
+@component
+def record_action(action: str, run: str, summary: Output[Markdown]) -> str:
+    return action
+
+
+@component
+def import_model(uri: str, run: str, model: Output[Model]):
+    pass
+
+
+@component
+def report(
+    dataset: Input[Dataset],
+    ingest_quarantine: Input[Artifact],
+    kept: Input[Dataset],
+    sanitize_quarantine: Input[Artifact],
+    filtered: Input[Dataset],
+    filter_quarantine: Input[Artifact],
+    scores: Input[Artifact],
+    evidence: Input[Artifact],
+    outcomes: Input[Artifact],
+    decision: Input[Artifact],
+    run: str,
+    page: Output[HTML],
+):
+    pass
+
+
+def stub(step: str) -> dsl.base_component.BaseComponent:
+    return globals()[step]
+
+
+def stubbed_pipelines(monkeypatch: pytest.MonkeyPatch) -> dict[str, types.ModuleType]:
+    """The pipelines' modules, imported anew over the stubs until the test ends."""
+    for step in STEPS:
+        name = f"assay.components.{step}.component"
+        module = types.ModuleType(name)
+        setattr(module, step, stub(step))
+        monkeypatch.setitem(sys.modules, name, module)
+        monkeypatch.setattr(importlib.import_module(f"assay.components.{step}"), "component", module, raising=False)
+    package = importlib.import_module("assay.pipelines")
+    for name in PIPELINES:
+        monkeypatch.delitem(sys.modules, f"assay.pipelines.{name}", raising=False)
+        monkeypatch.delattr(package, name, raising=False)
+    loaded = {name: importlib.import_module(f"assay.pipelines.{name}") for name in PIPELINES}
+    for name, module in loaded.items():
+        monkeypatch.setitem(sys.modules, f"assay.pipelines.{name}", module)
+    return loaded
