@@ -235,6 +235,16 @@ def test_an_unsigned_decision_is_not_verified_and_a_forged_one_is_refused(
     assert 'class="banner bad"' in page
 
 
+def test_a_decision_that_promotes_against_its_own_rules_is_not_shown_as_a_promotion(
+    run: Run, place: Workspace, tmp_path: Path
+) -> None:
+    document = peek(Path(str(run.inputs.decision)).read_bytes())
+    document["predicate"]["rules"][1]["verdict"] = "unclear"
+    (tmp_path / "decision").write_bytes(seal(document, place.signers("evaluator")))
+    inputs = replace(without(run, "promotion"), decision=tmp_path / "decision")
+    assert banner(text(inputs, place, tmp_path / "page.html")).startswith("✕ not coherent")
+
+
 def test_a_decision_changed_after_signing_is_not_verified(
     run: Run, other: Run, place: Workspace, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,10 @@ def test_bad_usage_leaves_with_2_and_writes_nothing(
     assert assay(["report", *given, "--out", str(tmp_path / "page.html")]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "page.html").exists()
+
+
+def test_the_example_of_the_report_page_of_the_docs_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "report.md").read_text("utf-8")
+    names: dict[str, object] = {}
+    exec(re.findall(r"```python\n(.*?)```", page, re.S)[0], names)
+    assert str(names["text"]).count("clean_accuracy") >= 2

@@ -107,6 +107,8 @@ def _verdict(facts: Facts, links: list[Link]) -> Markup:
         return html.banner(
             "chain broken", f"The decision says {word}, but the chain of custody does not hold. {told}", "bad"
         )
+    if word == "promote" and any(rule.required and rule.verdict != "holds" for rule in decision.body.rules):
+        return html.banner("not coherent", "The decision says promote, but not all of its required rules hold.", "bad")
     return html.banner(word, f"{_why(facts)} {_outcome(facts)}".strip())
 
 
