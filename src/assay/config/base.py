@@ -40,7 +40,8 @@ def parse(model: type[S], document: Any, where: str) -> S:
     try:
         return model.model_validate(document)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
+        found = error.errors()
+        first = next((it for it in found if it["type"] == "extra_forbidden"), found[0])  # url for uri: both are wrong
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = _fields_at(model, first["loc"][:-1])
