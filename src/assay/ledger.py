@@ -11,21 +11,19 @@ A name is bound once to bytes, for ever. Names in use:
     promotions/<model>@<alias>/<sequence>.dsse.json
     runs/<run>/<step>-<digest>.json         what a step read and wrote
 
-On a file system a name is created by a temporary file in the same folder, fsync, a hard link to the name (which fails
-when somebody else won) and an fsync of the folder: readers never meet half a file, and a kill leaves no name behind.
+On a file system a name is created by a file without a name, fsync, a hard link to the name (which fails when somebody
+else won) and an fsync of the folder: readers never meet half a file, and a kill leaves nothing behind.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from assay import canonical
-from assay.data.files import TEMPORARY, fsync_folder
+from assay.data.files import TEMPORARY, create_file
 from assay.errors import Conflict, UnfitInput
 
 __all__ = ["FileLedger", "Ledger", "open_ledger", "put_document", "put_first", "put_folder"]
@@ -68,21 +66,7 @@ class FileLedger:
         target = self._path(name)
         if self._bound(name, target, data):
             return False
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return not self._bound(name, target, data)
-        finally:
-            os.unlink(temporary)
-        fsync_folder(target.parent)
-        return True
+        return create_file(target, data) or not self._bound(name, target, data)
 
     def get(self, name: str) -> bytes:
         """The bytes of a name; see `Ledger.get`."""

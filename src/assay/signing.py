@@ -7,8 +7,6 @@ verifier reads comes from the verified bytes only.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -22,7 +20,7 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
 from assay import canonical
-from assay.data.files import TEMPORARY, fsync_folder, write_file
+from assay.data.files import create_file, write_file
 from assay.errors import Refused, UnfitInput, Unreachable
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -163,18 +161,8 @@ def make_key(path: Path | str, roles: Iterable[Role], assurance: Assurance = "lo
     signer = CryptoSigner(Ed25519PrivateKey.generate())
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)  # made with mode 0600
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(signer.private_bytes)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(temporary, target)
-    except FileExistsError as error:
-        raise UnfitInput(str(target), "a file that exists", "a new name for the private key") from error
-    finally:
-        os.unlink(temporary)
-    fsync_folder(target.parent)
+    if not create_file(target, signer.private_bytes, mode=0o600):
+        raise UnfitInput(str(target), "a file that exists", "a new name for the private key")
     return public_entry(signer, roles, assurance)
 
 

@@ -8,11 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from assay import canonical
 from assay.errors import UnfitInput
 
-__all__ = ["fsync_folder", "whole_folder", "write_file"]
+__all__ = ["create_file", "fsync_folder", "whole_folder", "write_file"]
 
 TEMPORARY = ".assay-tmp-"
 
@@ -26,6 +27,28 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def create_file(path: Path | str, data: bytes, mode: int = 0o644) -> bool:
+    """Create a file whole; False, with nothing changed, where the name is taken: of several creators one wins.
+
+    The bytes go into a file that has no name yet, and then gets one, so a kill leaves nothing behind. A file system
+    without such files, like NFS, gets a temporary one in the same folder.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _link_unnamed(folder, target.name, data, mode)
+    except FileExistsError:
+        return False
+    except (AttributeError, OSError):  # no O_TMPFILE, or none on this file system; what else is wrong shows again
+        if not _link_temporary(target, data, mode):
+            return False
+    finally:
+        os.close(folder)
+    fsync_folder(target.parent)
+    return True
+
+
 def write_file(path: Path | str, data: bytes) -> None:
     """Write a file so that a reader, or a crash, meets the old bytes or the new ones and nothing between."""
     target = Path(path)
@@ -33,9 +56,7 @@ def write_file(path: Path | str, data: bytes) -> None:
     handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+            _write_through(stream, data)
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
         fsync_folder(target.parent)
@@ -75,3 +96,30 @@ def _rename(temporary: Path, target: Path) -> None:
             return
         raise UnfitInput(str(target), "a folder with other content", "a new name", "Move it away or write elsewhere.")
     os.replace(temporary, target)
+
+
+def _link_unnamed(folder: int, name: str, data: bytes, mode: int) -> None:
+    with os.fdopen(os.open(".", os.O_TMPFILE | os.O_WRONLY, mode, dir_fd=folder), "wb") as stream:
+        _write_through(stream, data)
+        here = f"/proc/self/fd/{stream.fileno()}"
+        os.link(here, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+
+
+def _link_temporary(target: Path, data: bytes, mode: int) -> bool:
+    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            os.fchmod(handle, mode)
+            _write_through(stream, data)
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(temporary)
+    return True
+
+
+def _write_through(stream: IO[bytes], data: bytes) -> None:
+    stream.write(data)
+    stream.flush()
+    os.fsync(stream.fileno())
