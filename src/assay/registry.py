@@ -110,6 +110,19 @@ class Registry:
         wanted = f"tags.`assay.run` = '{run}' and tags.`assay.step` = '{step}'"
         return self._ask(lambda client: _metrics(client, wanted))
 
+    def mark(self, model: str, version: str, tag: str, value: str) -> None:
+        """Add a value to a version's tag: values stand beside each other, separated by commas, each once.
+
+        Raises:
+            Unreachable: MLflow did not answer within the bound, or has no such version.
+        """
+
+        def add(client: Any) -> None:
+            there = [part for part in client.get_model_version(model, version).tags.get(tag, "").split(",") if part]
+            client.set_model_version_tag(model, version, tag, ",".join(dict.fromkeys([*there, value])))
+
+        self._ask(add)
+
     def download(self, version: ModelVersion, folder: Path) -> Path:
         """The files behind a version: where they are, or fetched into ``folder``."""
         if version.run_id:

@@ -19,7 +19,7 @@ def command(
         str,
         typer.Argument(
             metavar="REF",
-            help="record:A/B:17, batch:A/B, source:A, dataset:DIGEST, run:ID, model:NAME/VERSION, alias:NAME@ALIAS, ...",
+            help="record:A/B:17, batch:A/B, source:A, dataset:DIGEST, run:ID, model:NAME/VERSION, alias:NAME@ALIAS.",
         ),
     ],
     json: Json = False,
@@ -101,12 +101,11 @@ def _label(node: dict[str, Any]) -> str:
 
 
 def _summary(document: dict[str, Any]) -> list[str]:
-    reached, counts = document["reached"], {}
-    for what in ("models", "versions", "aliases"):
-        counts[what] = len(reached[what])
+    reached = document["reached"]
     serving = [
-        f"serving now: {found['alias']} -> {found['version'] or found['model'][:DIGITS]} (promotion {found['sequence']})"
+        f"serving now: {found['alias']} at {found['version'] or found['model'][:DIGITS]}, promotion {found['sequence']}"
         for found in reached["serving"]
     ]
+    counts = {what: len(reached[what]) for what in ("models", "versions", "aliases")}
     said = f"{counts['models']} model(s), {counts['versions']} version(s), {counts['aliases']} alias(es) reached"
     return [*(serving or ["serving now: none of them"]), said]

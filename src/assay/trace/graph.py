@@ -67,7 +67,11 @@ class Graph:
             return {field: made[field] for field in ("step", "role", "records", "content_digest")}
         if kind == "model" and name in index.models:
             made = index.models[name]
-            return {field: made[field] for field in ("method", "threat", "dataset")}
+            incidents = {"incidents": index.incidents[name]} if name in index.incidents else {}
+            return {field: made[field] for field in ("method", "threat", "dataset")} | incidents
+        if kind == "model_version":
+            promotion = next(edge for edge in self.inward[node] if edge.relation == "registered").start
+            return {"model": index.envelopes["promotions"][promotion.partition(":")[2]].subjects["model"]}
         if kind == "alias":
             return _alias_facts(index, index.heads[name])
         family = {"evidence": "evidence", "decision": "decisions", "promotion": "promotions"}.get(kind, "")

@@ -31,6 +31,7 @@ SIGNED: dict[str, tuple[str, Role]] = {
     "evidence": ("evidence", "evaluator"),
     "decisions": ("decision", "evaluator"),
     "promotions": ("promotion", "promoter"),
+    "incidents": ("incident", "evaluator"),
 }
 
 __all__ = ["Envelope", "Index", "Step", "place_of"]
@@ -119,6 +120,15 @@ class Index:
         """The newest promotion of every target ``<model>@<alias>``: where the alias points."""
         newest = sorted(self.envelopes["promotions"].values(), key=lambda one: int(one.predicate["sequence"]))
         return {place_of(envelope): envelope for envelope in newest}
+
+    @cached_property
+    def incidents(self) -> dict[str, list[str]]:
+        """Ids of the incidents that name a model, by its digest."""
+        found: dict[str, list[str]] = {}
+        for envelope in self.envelopes["incidents"].values():
+            for digest in envelope.subjects.values():
+                found.setdefault(digest, []).append(envelope.id)
+        return found
 
     def version_of(self, promotion: Envelope) -> str:
         """``<name>/<version>`` of a promotion, or empty while the registry has none."""

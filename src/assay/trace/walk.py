@@ -171,7 +171,7 @@ def _without_what_left(graph: Graph, origin: str, edges: set[Edge]) -> set[Edge]
     first = {edge.start for edge in edges if kind_of(edge.start) == "dataset" != kind_of(edge.end)} | {origin}
     histories = [graph.index.histories.get(node.partition(":")[2], {"sources": ()}) for node in first]
     kept = {f"batch:{share['source']}/{share['batch']}" for history in histories for share in history["sources"]}
-    kept |= {origin}
+    kept |= {origin} | {edge.start for edge in edges if edge.end == origin}
     return {
         edge
         for edge in edges

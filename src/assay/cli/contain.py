@@ -1,0 +1,58 @@
+"""``assay contain``: what a reference reached and still serves, and, with --apply, a signed incident."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from assay.cli._shared import Json, answer, leave, notes
+
+DIGITS = 12
+
+__all__ = ["command"]
+
+
+def command(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="As for assay trace, such as batch:vendor-c/2026-10.")],
+    apply: Annotated[bool, typer.Option("--apply", help="Sign an incident and mark the affected versions.")] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the incident.")] = "",
+    json: Json = False,
+) -> None:
+    """List the models, versions and aliases that learned from something; no alias is moved.
+
+    Leaves with 0 when nothing is affected or --apply did its work, 1 when something is, 3 when the ledger is damaged.
+    """
+    from assay.contain import contain
+    from assay.workspace import Workspace
+
+    document = contain(ref, Workspace.from_env(), apply=apply, reason=reason)
+    answer(document, json, _lines(document))
+    for problem in document["problems"]:
+        notes.print(f"does not hold: {problem['name']}: {problem['reason']}", markup=False)
+    found = bool(document["models"] or document["serving"])
+    leave(3 if document["problems"] else int(found and not document["applied"]))
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    affected = [f"  model {digest[:DIGITS]}" for digest in document["models"]]
+    affected += [f"  version {name}" for name in document["versions"]]
+    serving = [line for found in document["serving"] for line in _serving(found)]
+    if not affected and not serving:
+        return [f"{document['ref']}: no model learned from it"]
+    counts = f"{len(document['models'])} model(s), {len(document['versions'])} version(s) affected"
+    done = (
+        f"incident {document['incident'][:DIGITS]} signed, versions marked"
+        if document["applied"]
+        else "--apply marks them"
+    )
+    return [*affected, *serving, f"{counts}, {len(document['serving'])} alias(es) serving: {done}"]
+
+
+def _serving(found: dict[str, Any]) -> list[str]:
+    back = found["rollback"]
+    named = f"{back['version'] or back['model'][:DIGITS]}, promotion {back['sequence']}" if back else "none is known"
+    return [
+        f"  serving now: {found['alias']} at {found['version'] or found['model'][:DIGITS]}",
+        f"    last promotion not affected: {named}",
+    ]
