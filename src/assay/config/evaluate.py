@@ -22,7 +22,7 @@ class EvaluateConfig(Section):
             ``sinusoidal``.
         confidence: of every interval.
         seed: of every attack.
-        threads: torch threads.
+        threads: blocks of 256 records attacked at the same time, one torch thread each; changes no number.
         limit: evaluate at most this many records, drawn by the seed; 0 for all.
         device: ``auto`` takes a GPU where there is one; the evidence says which it was.
     """

@@ -82,7 +82,7 @@ def _threat(outcomes: Outcomes, data: Holdout, plan: Plan, threat: ThreatModel, 
         title=f"Robust accuracy over the radius, {threat.norm}",
         names=(f"epsilon ({threat.norm})", "robust accuracy"),
     )
-    said = f"One restart of {plan.rungs[-1].name} at each radius; the last radius is the whole box."
+    said = f"A short run of {plan.rungs[-1].name} at each radius; the last radius is the whole box."
     worst = outcomes.worst(threat.key, WORST)
     parts = [html.figure(drawn, said)]
     if data.x.ndim == 4 and worst:

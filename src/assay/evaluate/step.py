@@ -78,7 +78,7 @@ def evaluate(
         Refused: a model that does not replay its golden outputs, or a champion whose promotion does not verify.
     """
     started, clock = datetime.now(UTC), time.monotonic()
-    with lineage.step("evaluate", run) as record, deterministic(config.threads):
+    with lineage.step("evaluate", run) as record, deterministic(1):
         candidate = load_model(model)
         data = read_holdout(holdout, config.limit, config.seed)
         require_fit(data, candidate.spec)
@@ -149,7 +149,8 @@ def _measure(
     device = _device(config)
     x, y = torch.from_numpy(data.x).to(device), torch.from_numpy(data.y).to(device)
     champion = find_champion(record.workspace, target, candidate.digest) if target else ""
-    outcomes = measure(candidate.module.to(device), x, y, plan)
+    workers = config.threads if device.type == "cpu" else 1
+    outcomes = measure(candidate.module.to(device), x, y, plan, workers=workers)
     said = soundness.verdicts(outcomes, y, plan, x[0].numel())
     said["holdout_unseen"] = unseen(data, candidate.spec.trained.dataset, record.ledger)
     if not champion:
@@ -158,7 +159,8 @@ def _measure(
         holder = load_model(folder)
     require_fit(data, holder.spec, "champion")
     record.reads("model", holder.digest, "champion")
-    return _Measured(outcomes, champion, measure(holder.module.to(device), x, y, plan, checks=False), said)
+    held = measure(holder.module.to(device), x, y, plan, checks=False, workers=workers)
+    return _Measured(outcomes, champion, held, said)
 
 
 def _estimates(found: _Measured, plan: Plan, confidence: float) -> dict[str, Estimate]:
@@ -200,7 +202,7 @@ def _how(
         "block_records": BLOCK_RECORDS,
         "seed": config.seed,
         "confidence": config.confidence,
-        "threads": config.threads,
+        "threads": torch.get_num_threads(),
         "device": _device_name(config),
         "versions": versions.machine(),
         "code": versions.code_digest(),

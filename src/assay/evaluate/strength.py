@@ -1,4 +1,4 @@
-"""What an honest model withstands as well as the attacks of the configuration, and a masked one does not.
+"""What evaluate adds to the configured attacks: an aimed attack, and two that a masked model does not withstand.
 
 A model can stop gradients without being robust: by huge logits, by rounding, by detaching a part of its graph. Then
 one of these finds what the others could not, and what they find counts.
@@ -15,7 +15,9 @@ from assay.attacks.geometry import Attack, project
 from assay.attacks.objective import margin
 from assay.threat import ThreatModel
 
-__all__ = ["RandomSearch", "Rescaled", "differentiable"]
+TARGETED, RESCALED, SEARCH = "targeted", "rescaled", "search"
+
+__all__ = ["RESCALED", "SEARCH", "TARGETED", "RandomSearch", "Rescaled", "Targeted", "differentiable"]
 
 
 class _Differentiable(nn.Module):
@@ -45,6 +47,49 @@ class _Scaled(nn.Module):
 def differentiable(model: nn.Module) -> nn.Module:
     """A model that every gradient attack can run on; one without a gradient gets a gradient of zero."""
     return _Differentiable(model).eval()
+
+
+class _Pair(nn.Module):
+    """Logits (N, 2) of two classes of each record: the true one, then the one aimed at."""
+
+    def __init__(self, model: nn.Module, classes: torch.Tensor) -> None:
+        super().__init__()
+        self.model, self.classes = model, classes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(x)
+        return logits.gather(1, self.classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targeted:
+    """An attack that aims at one wrong class after the other, those nearest to the true one first.
+
+    Between two classes the loss is the difference of two logits: no third class draws the gradient aside and no scale
+    of the logits bends it. On a linear model of many classes this alone finds the worst case.
+
+    Fields:
+        attack: for two classes.
+        targets: wrong classes to aim at.
+    """
+
+    attack: Attack
+    targets: int = 3
+
+    def __call__(
+        self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, threat: ThreatModel, *, generator: torch.Generator
+    ) -> torch.Tensor:
+        """The point, over all targets, at which the model is most wrong."""
+        with torch.no_grad():
+            others = model(x).nan_to_num(-torch.inf).scatter(1, y[:, None], -torch.inf)
+        worst, most = x.clone(), _loss(model, x, y)
+        for target in others.topk(min(self.targets, others.shape[1] - 1), dim=1).indices.T:
+            pair = _Pair(model, torch.stack([y, target], 1)).eval()
+            found = self.attack(pair, x, torch.zeros_like(y), threat, generator=generator)
+            loss = _loss(model, found, y)
+            worst = torch.where((loss > most).reshape(-1, *(1 for _ in x.shape[1:])), found, worst)
+            most = torch.maximum(loss, most)
+        return worst
 
 
 @dataclass(frozen=True, kw_only=True)
