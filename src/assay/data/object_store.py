@@ -35,6 +35,7 @@ from assay.ledger import require_ledger_name
 ATTEMPTS = 4
 TIMEOUT_S = 20
 PIECE_BYTES = 2**20
+PAGE_NAMES = 1000
 TAKEN = 412  # Precondition Failed
 RACING = 409  # two conditional puts of one key at once: ask again
 BROKEN_OFF = (ResponseStreamingError, IncompleteReadError, FlexibleChecksumError)  # boto3 itself asks again for others
@@ -139,7 +140,9 @@ class S3Ledger:
         """All names below a prefix; see `Ledger.names`."""
         below = f"{self._key(prefix.rstrip('/'))}/" if prefix else self.prefix
         with _translated(f"ledger {self.uri}"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=below)
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=below, PaginationConfig={"PageSize": PAGE_NAMES}
+            )
             keys = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
         return sorted(name for key in keys if not (name := key.removeprefix(self.prefix)).startswith("."))
 
