@@ -162,14 +162,19 @@ class Registry:
         return f"{run.info.artifact_uri}/model", run.info.run_id
 
     def _run(self, client: Any, promotion: Promotion) -> Any:
+        """The MLflow run that holds the files of a promotion; of several that lost replies left, the oldest."""
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             _unless_there(lambda: client.create_experiment(EXPERIMENT))
             experiment = client.get_experiment_by_name(EXPERIMENT)
-        here = [experiment.experiment_id]
-        found = client.search_runs(here, f"tags.`{TAG}` = '{promotion.id}'", max_results=1)
-        name = f"promotion {promotion.sequence} of {promotion.target.model}"
-        return found[0] if found else client.create_run(here[0], tags={TAG: promotion.id}, run_name=name)
+        here, wanted = [experiment.experiment_id], f"tags.`{TAG}` = '{promotion.id}'"
+        if not client.search_runs(here, wanted, max_results=1):
+            name = f"promotion {promotion.sequence} of {promotion.target.model}"
+            client.create_run(here[0], tags={TAG: promotion.id}, run_name=name)
+        kept, *doubles = client.search_runs(here, wanted, order_by=["attributes.start_time ASC"])
+        for double in doubles:
+            client.delete_run(double.info.run_id)
+        return kept
 
     def _ask(self, question: Callable[[Any], T]) -> T:
         """Put a question that may safely be asked twice; MLflow's failures become one."""
