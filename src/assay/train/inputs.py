@@ -64,7 +64,7 @@ def weights_of(dataset: Dataset) -> Floats:
     total = float(weight.sum())
     if column.null_count or not (np.isfinite(weight).all() and (weight >= 0).all() and 0 < total < math.inf):
         raise UnfitInput("weight", "a value that is missing, negative or not finite, or no weight at all", "0 or more")
-    weight *= len(weight) / total
+    weight = weight * (len(weight) / total)
     if not weight.max() <= GREATEST_WEIGHT:
         raise UnfitInput(
             "weight",

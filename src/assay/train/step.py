@@ -29,6 +29,7 @@ from assay.train.inputs import bounds_of, preprocessing_of, require_finite, trai
 __all__ = ["train"]
 
 Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
 
 
 def train(
@@ -55,8 +56,9 @@ def train(
         started = time.monotonic()
         records = Dataset.load(dataset)
         record.uses(records, "training")
+        arrays = training_arrays(records)
         golden = _golden(records, calibration, record)
-        module, spec, losses, accuracy = _fit(records, config)
+        module, spec, losses, accuracy = _fit(records, arrays, config)
         save_model(model, module, spec, golden)
         digest = put_model(record, model, spec)
         if (checkpoint := _checkpoint(spec)) is not None:
@@ -75,9 +77,11 @@ def train(
     }
 
 
-def _fit(records: Dataset, config: TrainConfig) -> tuple[Classifier, ModelSpec, list[float], Estimate]:
+def _fit(
+    records: Dataset, arrays: tuple[Floats, Labels, Floats], config: TrainConfig
+) -> tuple[Classifier, ModelSpec, list[float], Estimate]:
     """The trained module, its spec, the loss of every epoch, and the accuracy on the training records."""
-    x, y, weight = training_arrays(records)
+    x, y, weight = arrays
     method: Method = catalog.build("train", config.method.name, config.method.settings)
     threat = ThreatModel.parse(config.threat, bounds_of(x, config.bounds))
     device = _device(config)
