@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from datetime import timedelta
 from pathlib import Path
 
 from assay.data.files import write_file
 from assay.errors import AssayError
-from assay.evidence import KIND, Evidence, payload_id
+from assay.evidence import KIND, Evidence
 from assay.ledger import put_first
 from assay.signing import seal, unseal
 from assay.workspace import Workspace
+
+REPEATED = timedelta(hours=1)
 
 __all__ = ["deliver"]
 
@@ -18,15 +21,16 @@ __all__ = ["deliver"]
 def deliver(evidence: Evidence, path: Path, workspace: Workspace) -> str:
     """Sign evidence, bind it in the ledger and write its envelope; returns the evidence id.
 
-    The same measurement made twice is one: when its id is bound already, that first envelope is written, so that a
-    repeated step gives the same bytes; but one whose signature does not count here stays where it is, unused. Unsigned
-    evidence goes to the file alone: the ledger's name is for evidence that counts.
+    The same measurement made twice is one: the ledger keeps the first envelope, and a step that is repeated within the
+    hour writes that one again, so that an interrupted run ends with the same bytes. Later the new envelope is written:
+    it has the same id, and its age is what a gate asks for. A first envelope whose signature does not count here stays
+    where it is, unused. Unsigned evidence goes to the file alone: the ledger's name is for evidence that counts.
     """
     signers = workspace.signers("evaluator")
     data = seal(evidence.to_statement(), signers)
     if signers:
         first = put_first(workspace.ledger, f"evidence/{evidence.id}.dsse.json", data)
-        write_file(path, first if _counts(first, evidence.id, workspace) else data)
+        write_file(path, first if _stands_for(first, evidence, workspace) else data)
     else:
         warnings.warn(
             f"evidence {evidence.id[:12]} is not signed: no evaluator key at {workspace.signer_uris['evaluator']}. "
@@ -37,9 +41,12 @@ def deliver(evidence: Evidence, path: Path, workspace: Workspace) -> str:
     return evidence.id
 
 
-def _counts(data: bytes, evidence_id: str, workspace: Workspace) -> bool:
+def _stands_for(data: bytes, evidence: Evidence, workspace: Workspace) -> bool:
+    """Whether an envelope is this evidence, signed by somebody who may, and not long ago."""
     try:
-        opened = unseal(data, workspace.keyring, kind=KIND, role="evaluator")
+        first = Evidence.from_statement(unseal(data, workspace.keyring, kind=KIND, role="evaluator").statement)
     except AssayError:
         return False
-    return payload_id(opened.statement) == evidence_id
+    if first.id != evidence.id or first.measured_at is None or evidence.measured_at is None:
+        return False
+    return evidence.measured_at - first.measured_at <= REPEATED
