@@ -39,7 +39,7 @@ ALLOWED = {
     "html", "head", "meta", "title", "style", "body", "header", "main", "section", "nav", "a", "p", "h1", "h2", "h3",
     "div", "span", "strong", "code", "pre", "dl", "dt", "dd", "ol", "ul", "li", "figure", "figcaption", "img", "table",
     "caption", "thead", "tbody", "tr", "th", "td", "svg", "g", "path", "use", "defs", "text", "tspan", "desc",
-    "clippath", "rect", "pattern",
+    "details", "summary", "clippath", "rect", "pattern",
 }  # fmt: skip
 
 

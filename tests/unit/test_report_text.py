@@ -50,8 +50,8 @@ def test_text_that_floods_is_cut_and_says_so() -> None:
         (float("nan"), "nan"),
         ("a", "a"),
         (Markup("<b>"), "<b>"),
-        (proportion(0, 0), "not measured"),
-        (proportion(9, 10), "0.900 [0.555, 0.997]"),
+        (proportion(0, 0), '<span class="estimate">not measured</span>'),
+        (proportion(9, 10), '<span class="estimate">0.900 [0.555, 0.997]</span>'),
     ],
 )
 def test_a_cell_shows_each_kind_of_value(value: object, shown: str) -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "banner",
     "command",
     "contents",
+    "details",
     "digest",
     "facts",
     "figure",
@@ -95,6 +96,11 @@ def table(
 def contents(anchors: Mapping[str, str]) -> Markup:
     """Links to the sections of a page, by anchor."""
     return _part("contents", anchors=anchors)
+
+
+def details(summary: str, *parts: Markup) -> Markup:
+    """Parts that open on a click, for what only some readers want."""
+    return _part("details", summary=summary, parts=parts)
 
 
 def facts(pairs: Mapping[str, object]) -> Markup:

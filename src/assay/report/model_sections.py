@@ -172,9 +172,12 @@ def _threats(evidence: Evidence) -> str:
 
 
 def _told(value: Any) -> str:
-    """Settings in words: ``pgd: restarts 5, steps 40; fgsm: restarts 1``."""
+    """Settings in words: ``fgsm (restarts 1), pgd (restarts 5, steps 40)``."""
     if isinstance(value, Mapping):
-        inner = any(isinstance(part, Mapping) for part in value.values())
-        pairs = [f"{name}: {_told(part)}" if inner else f"{name} {_told(part)}" for name, part in value.items()]
-        return ("; " if inner else ", ").join(pairs)
+        pairs = [
+            (name, f"({_told(part)})" if isinstance(part, Mapping) else _told(part)) for name, part in value.items()
+        ]
+        return ", ".join(f"{name} {part}" for name, part in pairs)
+    if value is None or value == "":
+        return "none"
     return value if isinstance(value, str) else canonical.dumps(value).decode()

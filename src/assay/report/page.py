@@ -137,8 +137,10 @@ def _outcome(facts: Facts) -> str:
 
 
 def _tiles(facts: Facts) -> Markup:
-    evidence = facts.evidence.value
-    estimates = {**(evidence.body.estimates if evidence else {}), **facts.extra}
+    evidence, decision = facts.evidence.value, facts.decision.value
+    measured = {**(evidence.body.estimates if evidence else {}), **facts.extra}
+    asked = [rule.about for rule in decision.body.rules] if decision else []
+    estimates = {name: measured[name] for name in dict.fromkeys([*asked, *measured]) if name in measured}
     robust = [name for name in estimates if name.startswith("robust_accuracy/") and name.count("/") == 1]
     backdoor = [name for name in estimates if name.startswith("backdoor_success")]
     shown = [name for name in ("clean_accuracy", *robust[:2], *backdoor[:2]) if name in estimates]

@@ -47,7 +47,8 @@ def records_section(facts: Facts) -> Markup:
     return html.section(
         "Records",
         html.figure(
-            plots.bars(counts, title="Records kept and quarantined by source"), "The data the model learned from."
+            plots.bars(counts, title="Records kept and quarantined by source"),
+            "What was kept is what the model learned from.",
         ),
         html.table(
             ["source", "kept", "quarantined", "share quarantined"],
@@ -76,11 +77,13 @@ def filter_section(facts: Facts) -> Markup:
     if part is None:
         return html.section("Poison filter", html.missing("Poison", facts.filter_quarantine.why), anchor="filter")
     classes = part.manifest.content.classes
+    speaking, silent = _scores(facts, part, classes)
     return html.section(
         "Poison filter",
-        *_scores(facts, part, classes),
+        *speaking,
         _suspects(part, classes),
         *_gallery(facts, part, classes),
+        *([html.details("Detectors that took nothing out", *silent)] if silent else []),
         lead=_found(part),
         anchor="filter",
     )
@@ -94,20 +97,22 @@ def _found(part: Part) -> str:
     return f"{part.manifest.content.records} records were taken out before training: {told}."
 
 
-def _scores(facts: Facts, part: Part, classes: Sequence[str]) -> list[Markup]:
+def _scores(facts: Facts, part: Part, classes: Sequence[str]) -> tuple[list[Markup], list[Markup]]:
+    """Plots of the detectors that took records out, and of those that did not."""
     table = facts.scores.value
     if table is None:
-        return [html.missing("Scores", facts.scores.why)]
-    labels = _labels(facts, table)
-    removed = _removed(part, table)
+        return [html.missing("Scores", facts.scores.why)], []
+    labels, removed = _labels(facts, table), _removed(part, table)
     speaking = {finding.detector for finding in part.findings if finding.action in REMOVING}
-    figures = []
+    spoke: list[Markup] = []
+    silent: list[Markup] = []
     for name in _detectors(table)[:MAX_DETECTORS]:
         score = table[name].to_numpy().astype(np.float64)
+        figures = spoke if name in speaking else silent
         figures.append(_by_class(name, score, labels, removed, classes))
         if name in speaking and part.samples.labels:
             figures.append(_most_hit(name, score, labels, removed, part.samples.labels[0], classes))
-    return figures
+    return spoke, silent
 
 
 def _by_class(

@@ -53,7 +53,7 @@ def cell(value: Any) -> str:
     if isinstance(value, Markup):
         return value
     if isinstance(value, Estimate):
-        return estimate(value)
+        return Markup('<span class="estimate">{}</span>').format(estimate(value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
