@@ -231,6 +231,32 @@ def test_a_signature_counts_by_its_assurance(signed: bool, assurance: Any, accep
     assert ask("signed", asked) == verdict
 
 
+ADVERSARIAL = {"method": "adversarial", "threat": "linf:0.1", "attack": {"settings": {"steps": 7}}}
+
+
+@pytest.mark.parametrize(
+    ("trained", "attacks", "verdict"),
+    [
+        (ADVERSARIAL, {"pgd": {"steps": 40, "restarts": 5}}, "holds"),
+        (ADVERSARIAL, {"pgd": {"steps": 7, "restarts": 2}}, "holds"),
+        (ADVERSARIAL, {"pgd": {"steps": 13}}, "misses"),
+        (ADVERSARIAL, {"pgd": {"steps": 7, "restarts": 1}, "fgsm": {}}, "misses"),
+        (ADVERSARIAL, {"fgsm": {}}, "misses"),
+        (ADVERSARIAL, {}, "not_measured"),
+        (ADVERSARIAL, "pgd", "not_measured"),
+        (ADVERSARIAL | {"attack": {}}, {"pgd": {"steps": 40}}, "not_measured"),
+        (ADVERSARIAL | {"attack": {"settings": {"steps": True}}}, {"pgd": {"steps": 40}}, "not_measured"),
+        ({"method": "huber", "threat": ""}, {"fgsm": {}}, "holds"),
+        ({"method": "imported", "threat": ""}, {"pgd": {"steps": 40}}, "not_measured"),
+        ({}, {"pgd": {"steps": 40}}, "not_measured"),
+        (None, {"pgd": {"steps": 40}}, "not_measured"),
+    ],
+)
+def test_the_attack_trained_against_is_no_evidence(trained: Any, attacks: Any, verdict: str) -> None:
+    measured = {"trained_against": trained, "attacks": attacks}
+    assert ask("stronger_than_training", case(measured=measured)) == verdict
+
+
 @pytest.mark.parametrize("bar", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("rule", ["at_least", "at_most"])
 def test_a_bar_that_is_no_number_is_refused(rule: str, bar: float) -> None:

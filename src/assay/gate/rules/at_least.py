@@ -18,7 +18,7 @@ class AtLeast:
 
     Fields:
         estimate: its name, such as ``clean_accuracy``.
-        value: the bar.
+        value: the bar that the low end has to reach.
         threat: ``norm:epsilon`` for an estimate under attack, such as ``linf:8/255``; evidence for another threat
             never answers. Empty for none.
         severity: ``required``, or ``advisory`` to be told without being held to it.

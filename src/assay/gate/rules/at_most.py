@@ -15,7 +15,7 @@ class AtMost:
 
     Fields:
         estimate: its name, such as ``backdoor_success``.
-        value: the bar.
+        value: the bar that the high end has to stay below or at.
         threat: ``norm:epsilon`` for an estimate under attack; empty for none.
         severity: ``required``, or ``advisory`` to be told without being held to it.
     """
