@@ -18,6 +18,7 @@ from report_run import MODEL, Run, make_run, without
 
 from assay import canonical
 from assay.data.dataset import Dataset
+from assay.data.findings import read_findings
 from assay.errors import UnfitInput, UnknownName
 from assay.estimate import proportion
 from assay.report.custody import broken, chain
@@ -108,6 +109,8 @@ def test_the_page_says_every_number_and_digest_that_the_files_hold(run: Run, pag
         assert f'<code class="digest">{value}</code>' in page
     for reason, count in (("below_minimum", 3), ("field_count", 2), ("separated_cluster", 40)):
         assert re.search(rf'<td>{reason}</td><td class="n">{count}</td>', page), reason
+    for source, kept, removed in (("vendor-a", 297, 3), ("vendor-b", 300, 2), ("vendor-c", 260, 40)):
+        assert f'<td>{source}</td><td class="n">{kept}</td><td class="n">{removed}</td>' in page
 
 
 @pytest.mark.parametrize(
@@ -316,8 +319,10 @@ def test_records_by_class_are_what_counting_gives(run: Run, page: str) -> None:
 def test_pictures_of_the_removed_stand_beside_clean_ones_of_their_class(run: Run, page: str) -> None:
     removed = page.split("Labelled as 7: quarantined")[1].split("Labelled as 7: kept")
     shown = [re.findall(r'alt="([^"]+)"', part.split("</ul>")[0]) for part in removed]
-    assert len(shown[0]) == len(shown[1]) == 10
-    assert set(shown[0]) <= set(run.planted)
+    findings = read_findings((run.inputs.places["filter_quarantine"] / "findings.parquet").read_bytes())
+    worst = sorted(findings, key=lambda finding: -finding.score)
+    assert shown[0] == [finding.record_id for finding in worst[:10]]
+    assert len(shown[1]) == 10
     assert not set(shown[1]) & set(run.planted)
 
 

@@ -56,7 +56,7 @@ class ReportInputs:
     extra: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
-    def places(self) -> dict[str, Path | str]:
+    def places(self) -> dict[str, Path]:
         """The paths that are given, by field name."""
         given = {known.name: getattr(self, known.name) for known in fields(self) if known.name != "extra"}
         return {name: place for name, place in given.items() if place is not None}
