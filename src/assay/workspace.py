@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from securesystemslib.signer import Signer
@@ -54,9 +55,9 @@ class Workspace:
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
         )
 
-    @property
+    @cached_property
     def ledger(self) -> Ledger:
-        """The ledger, opened."""
+        """The ledger, opened once."""
         return open_ledger(self.ledger_uri)
 
     @property
