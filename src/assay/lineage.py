@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 from assay import canonical
 from assay.data.dataset import Dataset
 from assay.data.findings import Finding, findings_bytes
-from assay.ledger import Ledger, put_document
+from assay.errors import UnfitInput
+from assay.ledger import Ledger, put_document, require_ledger_name
 from assay.workspace import Workspace
 
 __all__ = ["StepRecord", "put_dataset", "put_findings", "run_id", "step"]
@@ -118,10 +119,13 @@ def step(name: str, run: str = "", workspace: Workspace | None = None) -> Iterat
         name: of the step.
         run: what the pipeline passes as run id; `run_id` decides.
         workspace: default from the environment.
+
+    Raises:
+        UnfitInput: a run id that is no plain name.
     """
     from assay import mlflow_mirror
 
-    record = StepRecord(name, run_id(run), workspace or Workspace.from_env(), started_ms=_now_ms())
+    record = StepRecord(name, _plain(run_id(run)), workspace or Workspace.from_env(), started_ms=_now_ms())
     try:
         yield record
     except BaseException as error:
@@ -174,6 +178,13 @@ def _put_step(record: StepRecord) -> None:
         "outputs": [{"kind": kind, "digest": digest, "context": context} for kind, digest, context in record.outputs],
     }
     put_document(record.ledger, f"runs/{record.run}/{record.step}-{canonical.digest(document)[:16]}.json", document)
+
+
+def _plain(run: str) -> str:
+    """A run id that may name a folder of the ledger, or none."""
+    if run and "/" in require_ledger_name(run):
+        raise UnfitInput("run id", repr(run), "a name without slashes")
+    return run
 
 
 def _now_ms() -> int:

@@ -11,9 +11,11 @@ import logging
 import math
 import os
 import re
+import socket
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from assay.lineage import StepRecord
 
 SCHEMA = "assay.outbox/v1"
-BOUND_S = 10.0
+BOUND_S, CONNECT_S = 10.0, 5.0
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 MAX_PARAM, MAX_TAG, MAX_KEY, BATCH = 6000, 8000, 250, 100
 DIGEST_DIGITS = 32
 REFUSALS = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
@@ -122,9 +125,29 @@ def _client(uri: str) -> Any:
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    _require_database(uri)
     return MlflowClient(tracking_uri=uri)
+
+
+def _require_database(uri: str) -> None:
+    """Ask a database directly, within a bound: MLflow tries to connect to one for a hundred seconds.
+
+    Raises:
+        Unreachable: the file cannot be opened or stays locked, or nobody listens at the address.
+    """
+    parts = urlsplit(uri)
+    scheme = parts.scheme.partition("+")[0]
+    try:
+        if uri.startswith("sqlite:///"):
+            file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(file, timeout=CONNECT_S, isolation_level=None)) as database:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("ROLLBACK")
+        elif scheme in PORTS and parts.hostname:
+            socket.create_connection((parts.hostname, parts.port or PORTS[scheme]), timeout=CONNECT_S).close()
+    except (OSError, sqlite3.Error) as error:
+        raise Unreachable("tracking database", str(error), f"an answer within {CONNECT_S:g} s") from error
 
 
 @contextmanager

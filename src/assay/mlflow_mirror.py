@@ -10,11 +10,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -55,7 +55,7 @@ def deliver(record: StepRecord) -> None:
             "MLflow at %s: %s: %s. %d step record(s) wait in %s; the next step that reaches MLflow delivers them.",
             _without_credentials(uri),
             type(failure).__name__,
-            " ".join(str(failure).split())[:300],
+            _without_credentials(" ".join(str(failure).split()))[:300],
             waiting,
             outbox,
         )
@@ -121,8 +121,6 @@ def _alone(outbox: Path) -> Iterator[None]:
         yield
 
 
-def _without_credentials(uri: str) -> str:
-    parts = urlsplit(uri)
-    if parts.hostname is None:
-        return uri
-    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+def _without_credentials(text: str) -> str:
+    """Text in which no address names a user or a password."""
+    return re.sub(r"://[^/\s@]*@", "://", text)
