@@ -1,7 +1,7 @@
 """Verification of a decision: median under 5 ms, beside the time that hashing the model's bytes takes.
 
-Also says at which share of hashlib's own rate a model folder is hashed: CPU time, least of seven, both in turn; the bound
-is 80 %.
+Also says at which share of hashlib's own rate a model folder is hashed: CPU time, least of seven, both in turn; the
+bound is 80 %.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from assay import canonical
 from assay.config.root import Target
 from assay.errors import AssayError
 from assay.evidence import Evidence, payload_id
-from assay.promotions import Promotion, history, journal_name, name_of, place_of, targets
+from assay.promotions import Promotion, history, journal_name, name_of, place_of, places, target_of
 from assay.registry import TAG, Registry, tags_of
 from assay.signing import unseal
 from assay.workspace import Workspace
@@ -57,11 +57,11 @@ def audit(workspace: Workspace) -> dict[str, Any]:
     registry.probe()
     found: list[Mismatch] = []
     promotions: list[Promotion] = []
-    for target in targets(workspace.ledger):
+    for place in places(workspace.ledger):
         try:
-            promotions += history(workspace.ledger, workspace.keyring, target)
+            promotions += history(workspace.ledger, workspace.keyring, target_of(place))
         except AssayError as error:
-            found.append(Mismatch(f"ledger promotions/{place_of(target)}", str(error), "an unbroken, signed chain"))
+            found.append(Mismatch(f"ledger promotions/{place}", str(error), "an unbroken, signed chain"))
     for made in promotions:
         found += _record(made, workspace, registry)
     models = sorted({made.target.model for made in promotions})

@@ -19,7 +19,18 @@ from assay.signing import Keyring, unseal
 
 KIND = "promotion"
 
-__all__ = ["KIND", "Promotion", "champion", "history", "journal_name", "name_of", "place_of", "target_of", "targets"]
+__all__ = [
+    "KIND",
+    "Promotion",
+    "champion",
+    "history",
+    "journal_name",
+    "name_of",
+    "place_of",
+    "places",
+    "target_of",
+    "targets",
+]
 
 
 @dataclass(frozen=True)
@@ -92,10 +103,18 @@ def journal_name(promotion: Promotion) -> str:
     return f"journal/{place_of(promotion.target)}/{promotion.sequence:08d}.json"
 
 
+def places(ledger: Ledger) -> list[str]:
+    """Every place that something was promoted to, as the ledger has it: whoever can write there may have made it up."""
+    return sorted({name.split("/")[1] for name in ledger.names("promotions/")})
+
+
 def targets(ledger: Ledger) -> list[Target]:
-    """Every target that something was promoted to."""
-    places = sorted({name.split("/")[1] for name in ledger.names("promotions/")})
-    return [Target(model=place.partition("@")[0], alias=place.partition("@")[2]) for place in places]
+    """Every target that something was promoted to.
+
+    Raises:
+        UnfitInput: a place in the ledger that is no target.
+    """
+    return [target_of(place) for place in places(ledger)]
 
 
 def history(ledger: Ledger, keyring: Keyring, target: Target) -> list[Promotion]:

@@ -217,6 +217,14 @@ def test_the_audit_finds_bytes_changed_in_the_ledger(workspace: Workspace, tmp_p
     assert first.digest != second.digest
 
 
+def test_the_audit_finds_names_planted_in_the_ledger(workspace: Workspace, tmp_path: Path) -> None:
+    two(workspace, tmp_path)
+    workspace.ledger.put("promotions/anything/00000001.dsse.json", b"{}")
+    assert where(workspace) == ["ledger promotions/anything"]
+    workspace.ledger.put("promotions/digits@champion/stray", b"{}")
+    assert "ledger promotions/digits@champion" in where(workspace)
+
+
 def test_a_metric_edited_in_mlflow_changes_nothing_and_is_found(workspace: Workspace, tmp_path: Path) -> None:
     """The run of evaluate shows other numbers than were signed: the decision does not look, the audit does."""
     run = {"run_id": "run-1"}
