@@ -97,11 +97,11 @@ def test_the_same_batch_again_ends_in_the_same_state(tmp_path: Path, workspace: 
 
 
 def test_a_name_with_other_bytes_is_a_conflict_and_leaves_nothing(tmp_path: Path, workspace: Workspace) -> None:
-    run([source(write(tmp_path, "a"))], tmp_path / "o", split=False)
+    run([source(write(tmp_path, "b"))], tmp_path / "o", split=False)
     names = workspace.ledger.names()
-    changed = source(write(tmp_path, "a", seed=1))
-    with pytest.raises(Conflict, match="batches/a/a"):
-        run([changed, source(write(tmp_path, "b"))], tmp_path / "p", split=False)
+    changed = source(write(tmp_path, "b", seed=1))
+    with pytest.raises(Conflict, match="batches/b/b"):
+        run([changed, source(write(tmp_path, "a")), source(write(tmp_path, "c"))], tmp_path / "p", split=False)
     assert not (tmp_path / "p").exists()
     assert workspace.ledger.names() == names
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -70,13 +72,24 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
     """A temporary folder that takes the name ``path`` when the block ends well, and vanishes when it does not.
 
     A folder that is already there with the same names and bytes is left as it is, so that a repeated step succeeds.
+    What a killed process left of the same name goes first; a lock tells it from the folder of a process at work.
 
     Raises:
         UnfitInput: ``path`` is there with other content.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=target.parent))
+    prefix = f"{TEMPORARY}{target.name}-"
+    for left in target.parent.glob(f"{glob.escape(prefix)}*"):
+        with _locked(left) as ours:
+            if ours:
+                shutil.rmtree(left, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    with _locked(temporary):
+        yield from _filled(temporary, target)
+
+
+def _filled(temporary: Path, target: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -88,6 +101,25 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
         fsync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Holds a folder while the block runs; says whether it could. A kill lets go."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = True
+    except OSError:  # held by another, or a file system without locks
+        held = False
+    try:
+        yield held
+    finally:
+        os.close(handle)
 
 
 def _rename(temporary: Path, target: Path) -> None:

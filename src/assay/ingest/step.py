@@ -12,45 +12,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from assay import canonical, lineage, versions
+from assay import lineage
 from assay.config.base import parse_json
 from assay.config.ingest import IngestConfig, SourceConfig, parse_sources
-from assay.data import records
-from assay.data.dataset import Dataset
 from assay.data.files import write_file
-from assay.data.findings import REMOVING, Finding, findings_bytes, tally
-from assay.data.manifest import History
+from assay.data.findings import REMOVING, findings_bytes
 from assay.data.records import RecordId
 from assay.errors import UnfitInput
 from assay.ingest.fetch import Fetched, bind, fetched, reader_of
-from assay.ingest.holdout import held_out, overlapping
-from assay.ingest.join import classes_of, require_schema, require_values, with_keys
-from assay.ingest.rows import Rows, raw_bytes
+from assay.ingest.join import require_values
+from assay.ingest.parts import Parts, divide
+from assay.ingest.rows import Rows
 from assay.ledger import Ledger
 from assay.progress import track
 
 OUTPUTS = {"quarantine": "quarantine", "holdout": "holdout", "calibration": "calibration", "dataset": "training"}
 
 __all__ = ["ingest", "ingest_json"]
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What an ingest makes; calibration and hold-out are None where they were not asked for."""
-
-    dataset: Dataset
-    quarantine: Dataset
-    findings: tuple[Finding, ...]
-    raw: bytes
-    calibration: Dataset | None = None
-    holdout: Dataset | None = None
 
 
 def ingest(
@@ -92,7 +73,7 @@ def ingest(
         batches = [files.enter_context(fetched(source, config.limits)) for source in chosen]
         _require_unbound(record.ledger, batches)
         read = [(batch.delivery.name, _read(batch, config)) for batch in track(batches, "ingest", len(batches))]
-        parts = _parts(batches, read, config, split=holdout is not None)
+        parts = divide(batches, read, config, split=holdout is not None)
         _require_room(parts, places)
         bind(record.ledger, batches)
         for batch in batches:
@@ -144,101 +125,14 @@ def _read(batch: Fetched, config: IngestConfig) -> Rows:
     return rows
 
 
-def _parts(
-    batches: Sequence[Fetched], read: Sequence[tuple[str, Rows]], config: IngestConfig, *, split: bool
-) -> _Parts:
-    require_schema(read)
-    classes = classes_of(read, config.classes)
-    order = [name for name in read[0][1].table.column_names if name not in ("row", "label")]
-    tables = {name: with_keys(name, rows, classes, order) for name, rows in read}
-    history = _history(batches, config)
-    trusted = {batch.delivery.name for batch in batches if batch.source.trust == "trusted"}
-    pool = _joined([table for name, table in tables.items() if name not in trusted] or [_none_of(tables)])
-    if pool.num_rows and len(np.unique(pool["label"].to_numpy())) < 2:
-        raise UnfitInput("label", "one class in the sources to train on", "at least two classes")
-    findings = [
-        Finding(f"{name}:{refusal.row}", "reader", 0.0, refusal.reason, "reject")
-        for name, rows in read
-        for refusal in rows.refused
-    ]
-    raw = b"".join(raw_bytes(name, rows.refused) for name, rows in read)
-    if not split:
-        return _divided(pool, np.zeros(pool.num_rows, np.bool_), classes, history, findings, raw)
-    reference = _joined([tables[name] for name in sorted(trusted)])
-    held = held_out(reference, config.holdout_share, config.salt)
-    if held.all() or not held.any():
-        raise UnfitInput("trusted records", f"{len(held)}, all on one side", "enough for calibration and hold-out")
-    holdout = reference.filter(pa.array(held))
-    same = overlapping(pool, holdout)
-    action = config.overlap
-    findings += [
-        Finding(name, "overlap", 1.0, "holdout_record", action)
-        for name in records.record_ids(pool.filter(pa.array(same)))
-    ]
-    parts = _divided(pool, same & (action == "quarantine"), classes, history, findings, raw)
-    return replace(
-        parts,
-        calibration=Dataset.make(reference.filter(pa.array(~held)), classes, replace(history, role="calibration")),
-        holdout=Dataset.make(holdout, classes, replace(history, role="holdout")),
-    )
-
-
-def _divided(
-    pool: pa.Table,
-    leave: np.ndarray[Any, np.dtype[np.bool_]],
-    classes: tuple[str, ...],
-    history: History,
-    findings: list[Finding],
-    raw: bytes,
-) -> _Parts:
-    digest = canonical.sha256(findings_bytes(findings)) if findings else ""
-    kept = replace(history, role="kept", removed=tally(findings), findings=digest)
-    return _Parts(
-        dataset=Dataset.make(pool.filter(pa.array(~leave)), classes, kept),
-        quarantine=Dataset.make(
-            pool.filter(pa.array(leave)),
-            classes,
-            replace(
-                history,
-                role="quarantine",
-                parameters=history.parameters | {"raw": canonical.sha256(raw)},
-                findings=digest,
-            ),
-        ),
-        findings=tuple(sorted(findings)),
-        raw=raw,
-    )
-
-
-def _history(batches: Sequence[Fetched], config: IngestConfig) -> History:
-    parameters = config.to_json() | {"salt": canonical.sha256(config.salt.encode())}
-    return History(
-        step="ingest",
-        role="",
-        sources=tuple(batch.share for batch in batches),
-        parameters=parameters,
-        code=versions.code_digest(),
-        image=versions.image(),
-    )
-
-
-def _none_of(tables: Mapping[str, pa.Table]) -> pa.Table:
-    """No records: where every source is trusted there is nothing to train on, only something to measure on."""
-    return next(iter(tables.values())).slice(0, 0)
-
-
-def _joined(tables: Sequence[pa.Table]) -> pa.Table:
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-
-
-def _require_room(parts: _Parts, places: Mapping[str, Path | None]) -> None:
+def _require_room(parts: Parts, places: Mapping[str, Path | None]) -> None:
     for name, place in places.items():
         part = getattr(parts, name)
         if place is not None and part is not None:
             part.require_room(place)
 
 
-def _write(record: lineage.StepRecord, parts: _Parts, places: Mapping[str, Path | None]) -> None:
+def _write(record: lineage.StepRecord, parts: Parts, places: Mapping[str, Path | None]) -> None:
     """Every output whole; the dataset last, so that it stands for the rest."""
     extra = {"findings.parquet": findings_bytes(parts.findings), "raw.jsonl": parts.raw}
     for name, context in OUTPUTS.items():
@@ -248,7 +142,7 @@ def _write(record: lineage.StepRecord, parts: _Parts, places: Mapping[str, Path 
             part.save(place, extra if name == "quarantine" else None)
 
 
-def _markdown(batches: Sequence[Fetched], parts: _Parts) -> str:
+def _markdown(batches: Sequence[Fetched], parts: Parts) -> str:
     """Records of every batch in every output, as a table."""
     names = [name for name in ("dataset", "calibration", "holdout", "quarantine") if getattr(parts, name) is not None]
     counts = {
@@ -266,7 +160,7 @@ def _markdown(batches: Sequence[Fetched], parts: _Parts) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _document(parts: _Parts, places: Mapping[str, Path | None]) -> dict[str, Any]:
+def _document(parts: Parts, places: Mapping[str, Path | None]) -> dict[str, Any]:
     reasons = Counter(finding.reason for finding in parts.findings if finding.action in REMOVING)
     made = {
         name: {"path": str(place), "digest": part.manifest.digest, "content_digest": part.manifest.content_digest}

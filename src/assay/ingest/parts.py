@@ -1,0 +1,143 @@
+"""Divides what was read: the dataset, calibration, hold-out, and what goes to quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from assay import canonical, versions
+from assay.config.ingest import IngestConfig
+from assay.data import records
+from assay.data.dataset import Dataset
+from assay.data.findings import Finding, findings_bytes, tally
+from assay.data.manifest import History
+from assay.errors import UnfitInput
+from assay.ingest.fetch import Fetched
+from assay.ingest.holdout import held_out, overlapping
+from assay.ingest.join import classes_of, require_schema, with_keys
+from assay.ingest.rows import Rows, raw_bytes
+
+__all__ = ["Parts", "divide"]
+
+Batches = Sequence[tuple[str, Rows]]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an ingest makes.
+
+    Fields:
+        dataset: records of the sources that are not trusted.
+        quarantine: those of them that equal a hold-out record.
+        findings: why records left, rows refused by a reader included.
+        raw: JSON lines of the rows refused by a reader.
+        calibration, holdout: the trusted records; None where they were not asked for.
+    """
+
+    dataset: Dataset
+    quarantine: Dataset
+    findings: tuple[Finding, ...]
+    raw: bytes
+    calibration: Dataset | None = None
+    holdout: Dataset | None = None
+
+
+def divide(batches: Sequence[Fetched], read: Batches, config: IngestConfig, *, split: bool) -> Parts:
+    """Join the batches and divide them.
+
+    Args:
+        batches: where the records came from.
+        read: name and rows of each, in the same order.
+        config: of the step.
+        split: whether trusted records are wanted.
+
+    Raises:
+        UnfitInput: batches of two schemas, labels of no class, one class, or too few trusted records.
+    """
+    require_schema(read)
+    classes = classes_of(read, config.classes)
+    order = [name for name in read[0][1].table.column_names if name not in ("row", "label")]
+    tables = {name: with_keys(name, rows, classes, order) for name, rows in read}
+    trusted = {batch.delivery.name for batch in batches if batch.source.trust == "trusted"}
+    pool = _pool(tables, trusted)
+    history = _history(batches, config)
+    if not split:
+        return _without(pool, np.zeros(pool.num_rows, np.bool_), classes, history, _refused(read), _raw(read))
+    reference = _joined([tables[name] for name in sorted(trusted)])
+    held = _held(reference, config)
+    holdout = reference.filter(pa.array(held))
+    same = overlapping(pool, holdout)
+    copies = records.record_ids(pool.filter(pa.array(same)))
+    findings = _refused(read) + [Finding(name, "overlap", 1.0, "holdout_record", config.overlap) for name in copies]
+    parts = _without(pool, same & (config.overlap == "quarantine"), classes, history, findings, _raw(read))
+    return replace(
+        parts,
+        calibration=Dataset.make(reference.filter(pa.array(~held)), classes, replace(history, role="calibration")),
+        holdout=Dataset.make(holdout, classes, replace(history, role="holdout")),
+    )
+
+
+def _pool(tables: dict[str, pa.Table], trusted: set[str]) -> pa.Table:
+    """What may be trained on; nothing where every source is trusted and a finished model is to be measured."""
+    chosen = [table for name, table in tables.items() if name not in trusted]
+    pool = _joined(chosen or [next(iter(tables.values())).slice(0, 0)])
+    if pool.num_rows and len(np.unique(pool["label"].to_numpy())) < 2:
+        raise UnfitInput("label", "one class in the sources to train on", "at least two classes")
+    return pool
+
+
+def _held(reference: pa.Table, config: IngestConfig) -> npt.NDArray[np.bool_]:
+    held = held_out(reference, config.holdout_share, config.salt)
+    if held.all() or not held.any():
+        raise UnfitInput("trusted records", f"{len(held)}, all on one side", "enough for calibration and hold-out")
+    return held
+
+
+def _refused(read: Batches) -> list[Finding]:
+    return [
+        Finding(f"{name}:{it.row}", "reader", 0.0, it.reason, "reject") for name, rows in read for it in rows.refused
+    ]
+
+
+def _raw(read: Batches) -> bytes:
+    return b"".join(raw_bytes(name, rows.refused) for name, rows in read)
+
+
+def _without(
+    pool: pa.Table,
+    leave: npt.NDArray[np.bool_],
+    classes: tuple[str, ...],
+    history: History,
+    findings: list[Finding],
+    raw: bytes,
+) -> Parts:
+    """The dataset without the records that leave, and those as its quarantine."""
+    history = replace(history, findings=canonical.sha256(findings_bytes(findings)) if findings else "")
+    kept = replace(history, role="kept", removed=tally(findings))
+    named = history.parameters | {"raw": canonical.sha256(raw)}
+    left = replace(history, role="quarantine", parameters=named)
+    return Parts(
+        dataset=Dataset.make(pool.filter(pa.array(~leave)), classes, kept),
+        quarantine=Dataset.make(pool.filter(pa.array(leave)), classes, left),
+        findings=tuple(sorted(findings)),
+        raw=raw,
+    )
+
+
+def _history(batches: Sequence[Fetched], config: IngestConfig) -> History:
+    return History(
+        step="ingest",
+        role="",
+        sources=tuple(batch.share for batch in batches),
+        parameters=config.to_json() | {"salt": canonical.sha256(config.salt.encode())},
+        code=versions.code_digest(),
+        image=versions.image(),
+    )
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
