@@ -59,6 +59,21 @@ def test_the_interval_of_a_paired_difference_covers_every_truth_as_often_as_it_s
             assert covered >= confidence - ROUNDING, (p, q)
 
 
+@given(first=st.integers(0, 300), second=st.integers(0, 300), rest=st.integers(0, 300))
+def test_a_paired_difference_spends_half_of_its_error_on_each_of_two_exact_intervals(
+    first: int, second: int, rest: int
+) -> None:
+    """Reference: scipy's intervals of how many records differ and who wins them, at 97.5 % each, multiplied out."""
+    n = first + second + rest
+    if not first + second:
+        return
+    differing = binomtest(first + second, n).proportion_ci(0.975, method="exact")
+    winning = binomtest(first, first + second).proportion_ci(0.975, method="exact")
+    products = np.multiply.outer([differing.low, differing.high], [2 * winning.low - 1, 2 * winning.high - 1])
+    made = paired_difference(first, second, n, 0.95)
+    assert (made.low, made.high) == pytest.approx((products.min(), products.max()), abs=ROUNDING)
+
+
 def test_simulated_differences_are_covered_as_often_as_the_interval_says() -> None:
     """Statistical, at a size that cannot be enumerated; a correct build fails at most once in 10**6 seeds."""
     draws = np.random.default_rng(3).multinomial(360, [0.04, 0.02, 0.94], size=3000)
