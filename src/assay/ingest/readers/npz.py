@@ -66,7 +66,7 @@ def _array(stream: IO[bytes], size: int, where: str) -> npt.NDArray[Any]:
     version = np.lib.format.read_magic(stream)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read_header(stream)
-    if dtype.hasobject or dtype.kind not in "iufbU":
+    if dtype.kind not in "iufbU":
         raise UnfitInput(where, str(dtype), "numbers or text; objects are never unpickled")
     if math.prod(shape) * dtype.itemsize != size - stream.tell():
         raise UnfitInput(where, f"a header of shape {shape} over {size} bytes", "one that fits its bytes")
