@@ -42,6 +42,8 @@ def place(task: dsl.PipelineTask, step: str, resources: Resources, node_selector
             _secret(task, secret)
     if resources.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(resources.image_pull_secrets))
+    kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "assay")
+    kubernetes.add_pod_label(task, "app.kubernetes.io/component", step)
     user = resources.run_as_user
     kubernetes.set_security_context(task, run_as_user=user, run_as_group=user, run_as_non_root=True)
     return task

@@ -75,7 +75,10 @@ def test_a_pipeline_is_two_documents_and_places_every_task(name: str, compiled: 
     assert len(documents) == 2
     containers, placed = executors(documents)
     assert set(containers) == set(placed)
-    for body in placed.values():
+    for executor, body in placed.items():
+        labels = {"part-of": "assay", "component": executor.removeprefix("exec-").replace("-", "_")}
+        expected = {f"app.kubernetes.io/{name}": value for name, value in labels.items()}
+        assert body["podMetadata"]["labels"] == expected, "network policies go by these"
         mount = body["emptyDirMounts"][0]
         assert (mount["mountPath"], mount["medium"]) == ("/dev/shm", "Memory")
         assert body["securityContext"] == {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}
