@@ -27,9 +27,9 @@ class FilterConfig(Section):
     """
 
     detectors: dict[str, dict[str, Any]] = pydantic.Field(default={name: {} for name in DETECTORS}, min_length=1)
-    false_alarm_rate: float = pydantic.Field(default=0.05, gt=0, lt=1)
+    false_alarm_rate: float = pydantic.Field(default=0.01, gt=0, lt=1)
     removal_cap: float = pydantic.Field(default=0.5, gt=0, le=1)
     permutations: int = pydantic.Field(default=999, ge=19, le=100_000)
     epochs: int = pydantic.Field(default=12, ge=1, le=1000)
     seed: int = pydantic.Field(default=0, ge=0, lt=2**53)
-    threads: int = pydantic.Field(default=2, ge=1, le=256)
+    threads: int = pydantic.Field(default=1, ge=1, le=256)

@@ -1,6 +1,6 @@
 """Poison filters: ``suspicion(features, labels, ...)`` per record, one file each.
 
-Every member is a frozen dataclass of settings with four class attributes and one method:
+Every member is a frozen dataclass of settings with five class attributes and one method:
 
     space          the representation the step hands it (see `assay.filters.features`):
                    ``penultimate``  activations of the layer below the classes, of a proxy fitted on all records; what a
@@ -9,6 +9,8 @@ Every member is a frozen dataclass of settings with four class attributes and on
                                     the content alone says, whatever the source taught about its labels
     needs_trusted  whether it must have reference records
     floor          score at or below which a record is not suspicious in itself, whatever the others score
+    dispersion     variance of counts of suspects, in units of what exchangeable records would give; above 1 where
+                   records of different sources are judged by different proxies
     reason         reason code of a record removed on its word
 
     suspicion(features, labels, *, trusted_features=None, trusted_labels=None) -> scores
@@ -41,6 +43,7 @@ class Filter(Protocol):
     space: ClassVar[str]
     needs_trusted: ClassVar[bool]
     floor: ClassVar[float]
+    dispersion: ClassVar[float]
     reason: ClassVar[str]
 
     def suspicion(

@@ -54,7 +54,7 @@ class Proxy(nn.Module):
         super().__init__()
         if len(shape) == 3:
             self.body = _convolutions(shape)
-            inside = 32 * min(4, shape[1]) * min(4, shape[2])
+            inside = 16 * min(4, shape[1]) * min(4, shape[2])
         else:
             self.body = nn.Sequential(nn.Linear(shape[0], 2 * width), nn.ReLU())
             inside = 2 * width
@@ -85,7 +85,7 @@ def fit_proxy(x: Tensor, y: Labels, classes: int, *, epochs: int, seed: int) -> 
         torch.manual_seed(seed)
         model = Proxy(tuple(x.shape[1:]), classes)
     labels = torch.tensor(y)
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-4)
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-4, fused=True)
     batches = list(_batches(len(y), epochs, torch.Generator().manual_seed(seed)))
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, total_iters=len(batches))
     for rows in batches:
@@ -120,10 +120,10 @@ def _convolutions(shape: tuple[int, ...]) -> nn.Sequential:
     channels, height, width = shape
     shrink = [nn.MaxPool2d(2)] if min(height, width) >= 16 else []
     return nn.Sequential(
-        nn.Conv2d(channels, 16, 3, padding=1),
+        nn.Conv2d(channels, 8, 3, padding=1),
         nn.ReLU(),
         *shrink,
-        nn.Conv2d(16, 32, 3, padding=1),
+        nn.Conv2d(8, 16, 3, padding=1),
         nn.ReLU(),
         nn.AdaptiveMaxPool2d((min(4, height), min(4, width))),
         nn.Flatten(),

@@ -36,6 +36,7 @@ class ActivationClustering:
     space: ClassVar[str] = "penultimate"
     needs_trusted: ClassVar[bool] = False
     floor: ClassVar[float] = 0.0
+    dispersion: ClassVar[float] = 1.0
     reason: ClassVar[str] = "separated_cluster"
 
     directions: int = 5

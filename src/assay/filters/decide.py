@@ -8,37 +8,29 @@ by two table. The largest over everything gives single-step adjusted p-values, s
 flagged with probability at most ``false_alarm_rate``, whatever the detectors and however they depend (Westfall and
 Young 1993). No share of poison is assumed and no percentage is cut.
 
-In a flagged class the cut is placed where the records gained are worth it: the number of records of the suspect origin
-above it, less five times the number of clean ones to be expected there by the other origins' share. Every origin is
-visited once, with the detector that gains most, joined by the flagged detectors that see the same records; all sources
-against the trusted records come last, where that contrast still stands after the others.
+A flagged class loses the records above the cut that gains most (`assay.filters._cut`): those of the suspect origin,
+less five times the clean ones that may be among them by the other origins' share. Where no cut gains, the origins
+differ but no sub-population can be told apart: the class is reported as such, and loses nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from assay.errors import UnfitInput
 from assay.filters import Floats, Labels
+from assay.filters._cut import remove
+from assay.filters._evidence import Bools, Cell, ClassScores, Ints, contrasts, p_value, permuted
 from assay.filters._linear import by_class
+from assay.progress import track
 
-LEAST_RECORDS = 10
-LEAST_ORIGIN = 3
-CUTS = 48
-CHUNK = 4_000_000
-CLEAN_COST = 5.0
-SAME = 0.7
 ALL_SOURCES = "*"
 
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-Status = Literal["clean", "poisoned", "unmeasured"]
+Status = Literal["clean", "poisoned", "differs", "unmeasured"]
 
 __all__ = ["ALL_SOURCES", "ClassVerdict", "Decision", "Scores", "decide"]
 
@@ -48,11 +40,13 @@ class Scores:
     """What one detector says: of the records under test (N,) and of the trusted ones (T,).
 
     Records at or below ``floor`` are not suspicious in themselves, and are never removed on this detector's word.
+    Statistics are divided by ``dispersion``, the variance of counts in units of what exchangeable records would give.
     """
 
     records: Floats
     trusted: Floats
     floor: float = -np.inf
+    dispersion: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,8 @@ class ClassVerdict:
 
     Fields:
         label: of the class; records, trusted: how many there are.
-        status: ``unmeasured`` where there are too few records or only one origin.
+        status: ``unmeasured`` where there are too few records or only one origin; ``differs`` where an origin is
+            significantly more suspicious than the others but no sub-population of it can be told apart.
         p_value: adjusted for all classes, detectors and contrasts; None where unmeasured.
         detector, origin: of the smallest p-value; origin is a source, or ``*`` for all of them against the trusted.
         quarantined: records removed; expected_clean: how many of them are clean, by the other origins' share.
@@ -86,38 +81,6 @@ class Decision:
     by: Ints
     detectors: tuple[str, ...]
     classes: tuple[ClassVerdict, ...]
-
-
-@dataclass(frozen=True)
-class _Class:
-    """One class: positions of its records, codes of their origins (trusted last), scores per detector."""
-
-    label: int
-    rows: Ints
-    origins: Ints
-    trusted: int
-    scores: tuple[Floats, ...]
-    floors: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """One detector and one contrast in a class, with its observed statistic."""
-
-    at: int
-    detector: int
-    codes: tuple[int, ...]
-    observed: float
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """Records of a class that a detector would remove (positions), what that gains, and the clean ones expected."""
-
-    gain: float
-    detector: int
-    chosen: Ints
-    expected: float
 
 
 def decide(
@@ -147,20 +110,51 @@ def decide(
     _require(scores, labels, groups, trusted_labels, false_alarm_rate, permutations)
     names, codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     every = list(_classes(scores, labels, codes, trusted_labels, len(names)))
-    cells: list[_Cell] = []
-    largest = np.zeros(permutations)
-    for at, one in enumerate(every):
-        contrasts = _contrasts(one, len(names))
-        if not contrasts:
+    cells, largest = _cells(every, len(names), permutations, generator)
+    removed, by = np.zeros(len(labels), dtype=np.bool_), np.full(len(labels), -1)
+    verdicts = []
+    for one, own in zip(every, cells, strict=True):
+        flagged = [cell for cell in own if p_value(cell.statistic, largest) <= false_alarm_rate]
+        gone, word, clean = remove(one, flagged, largest, false_alarm_rate)
+        removed[one.rows[gone]], by[one.rows[gone]] = True, word[gone]
+        worst = max(own, key=lambda cell: cell.statistic, default=None)
+        if worst is None:
+            verdicts.append(ClassVerdict(one.label, len(one.rows), one.trusted, "unmeasured"))
             continue
-        statistics = _permuted(one, contrasts, permutations, generator)
-        largest = np.maximum(largest, statistics[:, :, 1:].max(axis=(0, 1)))
-        cells += [
-            _Cell(at, d, contrast, float(statistics[d, c, 0]))
-            for d in range(len(one.scores))
-            for c, contrast in enumerate(contrasts)
-        ]
-    return _conclude(every, cells, np.sort(largest), tuple(scores), names, len(labels), false_alarm_rate)
+        verdicts.append(
+            ClassVerdict(
+                label=one.label,
+                records=len(one.rows),
+                trusted=one.trusted,
+                status="poisoned" if gone.any() else "differs" if flagged else "clean",
+                p_value=p_value(worst.statistic, largest),
+                detector=list(scores)[worst.detector],
+                origin=str(names[worst.codes[0]]) if len(worst.codes) == 1 else ALL_SOURCES,
+                quarantined=int(gone.sum()),
+                expected_clean=clean,
+            )
+        )
+    return Decision(removed, by, tuple(scores), tuple(verdicts))
+
+
+def _cells(
+    every: Sequence[ClassScores], origins: int, permutations: int, generator: np.random.Generator
+) -> tuple[list[list[Cell]], Floats]:
+    """The cells of every class, and per permutation the largest statistic over all of them, sorted."""
+    cells: list[list[Cell]] = []
+    largest = np.zeros(permutations)
+    for one in track(every, "classes", len(every)):
+        compared = contrasts(one, origins)
+        statistics = permuted(one, compared, permutations, generator)
+        largest = np.maximum(largest, statistics[:, :, 1:].max(axis=(0, 1), initial=0.0))
+        cells.append(
+            [
+                Cell(d, codes, float(statistics[d, c, 0]) / one.dispersions[d])
+                for d in range(len(one.scores))
+                for c, codes in enumerate(compared)
+            ]
+        )
+    return cells, np.sort(largest)
 
 
 def _require(
@@ -184,185 +178,15 @@ def _require(
 
 def _classes(
     scores: Mapping[str, Scores], labels: Labels, codes: Ints, trusted_labels: Labels, origins: int
-) -> Iterator[_Class]:
+) -> Iterator[ClassScores]:
     for label, rows in by_class(labels):
         reference = np.flatnonzero(trusted_labels == label)
-        yield _Class(
+        yield ClassScores(
             label=label,
             rows=rows,
-            origins=np.concatenate([codes[rows], np.full(len(reference), origins)]),
             trusted=len(reference),
+            origins=np.concatenate([codes[rows], np.full(len(reference), origins)]),
             scores=tuple(np.concatenate([given.records[rows], given.trusted[reference]]) for given in scores.values()),
             floors=tuple(given.floor for given in scores.values()),
+            dispersions=tuple(given.dispersion for given in scores.values()),
         )
-
-
-def _contrasts(one: _Class, origins: int) -> list[tuple[int, ...]]:
-    """Sets of origins that are compared with all the others: each source, and all sources where some are trusted."""
-    counts = np.bincount(one.origins, minlength=origins + 1)
-    total = counts.sum()
-    present = [code for code in range(origins) if counts[code]]
-    sets = [(code,) for code in present] + ([tuple(present)] if len(present) > 1 else [])
-    sizes = [int(counts[list(codes)].sum()) for codes in sets]
-    enough = total >= LEAST_RECORDS
-    return [
-        codes
-        for codes, size in zip(sets, sizes, strict=True)
-        if enough and size >= LEAST_ORIGIN and total - size >= LEAST_ORIGIN
-    ]
-
-
-def _permuted(
-    one: _Class, contrasts: list[tuple[int, ...]], permutations: int, generator: np.random.Generator
-) -> Floats:
-    """Statistics (detectors, contrasts, 1 + permutations), the observed one first."""
-    result = np.empty((len(one.scores), len(contrasts), permutations + 1))
-    orders = [np.argsort(-score, kind="stable") for score in one.scores]
-    cuts = [_cuts(score[order], floor) for score, order, floor in zip(one.scores, orders, one.floors, strict=True)]
-    small = one.origins.astype(np.int16)
-    step = max(1, CHUNK // len(small))
-    for start in range(0, permutations + 1, step):
-        stop = min(start + step, permutations + 1)
-        origins = generator.permuted(np.broadcast_to(small, (stop - start, len(small))), axis=1)
-        if start == 0:
-            origins[0] = small
-        for c, codes in enumerate(contrasts):
-            inside = np.isin(origins, codes)
-            for d, order in enumerate(orders):
-                result[d, c, start:stop] = _statistic(inside[:, order], cuts[d])
-    return result
-
-
-def _cuts(descending: Floats, floor: float) -> Ints:
-    """Numbers of records above a cut: a geometric grid, moved down to where the score really changes."""
-    size = len(descending)
-    boundaries = _boundaries(descending, floor)
-    if not len(boundaries):
-        return np.empty(0, dtype=np.int64)
-    grid = np.unique(np.geomspace(2, max(2, 0.7 * size), CUTS).astype(np.int64))
-    place = np.searchsorted(boundaries, grid, side="right") - 1
-    return np.unique(boundaries[place[place >= 0]])
-
-
-def _boundaries(descending: Floats, floor: float) -> Ints:
-    """Numbers of records above every place where the score changes, all of them above the floor."""
-    return np.flatnonzero((descending[:-1] > descending[1:]) & (descending[:-1] > floor)) + 1
-
-
-def _statistic(inside: Bools, cuts: Ints) -> Floats:
-    """Largest one-sided likelihood ratio over the cuts (P,), of membership in score order (P, n)."""
-    if not len(cuts):
-        return np.zeros(len(inside))
-    edges = np.concatenate([[0], cuts])
-    ends = [inside[:, low:high].sum(axis=1) for low, high in pairwise(edges)]
-    above = np.cumsum(np.stack(ends, axis=1), axis=1).astype(np.float64)
-    total, size = inside.sum(axis=1, keepdims=True).astype(np.float64), inside.shape[1]
-    share = total / size
-    ratio = _divergence(above, cuts, share) + _divergence(total - above, size - cuts, share)
-    return np.asarray(np.where(above > cuts * share, ratio, 0.0).max(axis=1))
-
-
-def _divergence(count: Floats, size: Ints, share: Floats) -> Floats:
-    """``size`` times the Kullback-Leibler divergence of count/size from share."""
-    rest, expected = size - count, size * share
-    with np.errstate(divide="ignore", invalid="ignore"):
-        first = np.where(count > 0, count * np.log(count / expected), 0.0)
-        second = np.where(rest > 0, rest * np.log(rest / (size - expected)), 0.0)
-    return np.asarray(first + second)
-
-
-def _conclude(
-    every: list[_Class],
-    cells: list[_Cell],
-    largest: Floats,
-    detectors: tuple[str, ...],
-    names: npt.NDArray[np.str_],
-    records: int,
-    rate: float,
-) -> Decision:
-    removed, by = np.zeros(records, dtype=np.bool_), np.full(records, -1)
-    verdicts = []
-    for at, one in enumerate(every):
-        own = sorted((cell for cell in cells if cell.at == at), key=lambda cell: -cell.observed)
-        if not own:
-            verdicts.append(ClassVerdict(one.label, len(one.rows), one.trusted, "unmeasured"))
-            continue
-        flagged = [cell for cell in own if _p_value(cell.observed, largest) <= rate]
-        gone, word, clean = _remove(one, flagged, largest, rate)
-        removed[one.rows[gone]], by[one.rows[gone]] = True, word[gone]
-        verdicts.append(
-            ClassVerdict(
-                label=one.label,
-                records=len(one.rows),
-                trusted=one.trusted,
-                status="poisoned" if flagged else "clean",
-                p_value=_p_value(own[0].observed, largest),
-                detector=detectors[own[0].detector],
-                origin=str(names[own[0].codes[0]]) if len(own[0].codes) == 1 else ALL_SOURCES,
-                quarantined=int(gone.sum()),
-                expected_clean=clean,
-            )
-        )
-    return Decision(removed, by, detectors, tuple(verdicts))
-
-
-def _p_value(observed: float, largest: Floats) -> float:
-    above = len(largest) - int(np.searchsorted(largest, observed - 1e-9, side="left"))
-    return (1 + above) / (1 + len(largest))
-
-
-def _remove(one: _Class, flagged: list[_Cell], largest: Floats, rate: float) -> tuple[Bools, Ints, float]:
-    """Records of the class that go (n,), the detector for each, and how many clean ones are expected among them."""
-    gone, by, clean = np.zeros(len(one.origins), dtype=np.bool_), np.full(len(one.origins), -1), 0.0
-    for codes in sorted({cell.codes for cell in flagged}, key=lambda codes: (len(codes), codes)):
-        standing = [
-            cell for cell in flagged if cell.codes == codes and _p_value(_observed(one, cell, gone), largest) <= rate
-        ]
-        cuts = sorted((_best_cut(one, cell, gone) for cell in standing), key=lambda cut: -cut.gain)
-        for cut in (cut for cut in cuts if cut.gain > 0 and _alike(cut, cuts[0])):
-            new = cut.chosen[~gone[cut.chosen]]
-            gone[new], by[new] = True, cut.detector
-            clean = clean + cut.expected if cut is cuts[0] else clean + cut.expected * len(new) / len(cut.chosen)
-    return gone[: len(one.rows)], by[: len(one.rows)], clean
-
-
-def _alike(one: _Cut, other: _Cut) -> bool:
-    """Whether two cuts are of the same sub-population: common records by all records of both."""
-    common = len(np.intersect1d(one.chosen, other.chosen))
-    return common >= SAME * (len(one.chosen) + len(other.chosen) - common)
-
-
-def _observed(one: _Class, cell: _Cell, gone: Bools) -> float:
-    score, inside = one.scores[cell.detector][~gone], np.isin(one.origins[~gone], cell.codes)
-    order = np.argsort(-score, kind="stable")
-    if not 0 < inside.sum() < len(inside):
-        return 0.0
-    return float(_statistic(inside[order][None], _cuts(score[order], one.floors[cell.detector]))[0])
-
-
-def _best_cut(one: _Class, cell: _Cell, gone: Bools) -> _Cut:
-    """Where a cell's removal gains most."""
-    here = np.flatnonzero(~gone)
-    order = here[np.argsort(-one.scores[cell.detector][here], kind="stable")]
-    inside = np.isin(one.origins[order], cell.codes)
-    score = one.scores[cell.detector][order]
-    counts = _boundaries(score, one.floors[cell.detector])
-    reference = int((~inside).sum())
-    if not len(counts) or not reference:
-        return _Cut(0.0, cell.detector, np.empty(0, dtype=np.int64), 0.0)
-    above, others = np.cumsum(inside)[counts - 1], np.cumsum(~inside)[counts - 1]
-    expected = _clean_records(inside) * (others + 1) / (reference + 1)
-    gain = above - CLEAN_COST * expected
-    at = int(np.argmax(gain))
-    chosen = order[: counts[at]][inside[: counts[at]]]
-    return _Cut(float(gain[at]), cell.detector, chosen, min(float(expected[at]), float(len(chosen))))
-
-
-def _clean_records(inside: Bools) -> float:
-    """How many records of the suspect origin are clean: twice those below the median of the other origins.
-
-    The records come most suspicious first; poison is taken to lie above that median (Storey 2002 with lambda 1/2).
-    """
-    middle = np.flatnonzero(~inside)[int((~inside).sum()) // 2]
-    below = (~inside[middle:]).sum() / (~inside).sum()
-    return min(float(inside[middle:].sum() / below), float(inside.sum()))

@@ -28,6 +28,7 @@ class Disagreement:
     space: ClassVar[str] = "held_out"
     needs_trusted: ClassVar[bool] = False
     floor: ClassVar[float] = 0.0
+    dispersion: ClassVar[float] = 2.0
     reason: ClassVar[str] = "label_disagreement"
 
     def suspicion(

@@ -55,7 +55,7 @@ def spaces(
     epochs: int = 12,
     folds: int = 5,
     seed: int = 0,
-    threads: int = 2,
+    threads: int = 1,
 ) -> Spaces:
     """Fit the proxies and measure every record.
 
@@ -113,8 +113,11 @@ def folds_of(groups: Sequence[str], folds: int) -> npt.NDArray[np.int64]:
 
 
 def _abstain(said: Floats, labels: Labels, seen: npt.NDArray[np.int64]) -> Floats:
-    """A proxy that saw hardly any record of a class cannot doubt it: its records then count as surely right."""
-    unknown = seen[labels] < LEAST_IN_CLASS
+    """Where a proxy cannot doubt a label, the record counts as surely right.
+
+    That is where it saw hardly any record of the class, and everywhere when it says the same of all records.
+    """
+    unknown = (seen[labels] < LEAST_IN_CLASS) | (np.ptp(said, axis=0).max() < 1e-6)
     sure = np.full_like(said, ABSTAINS)
     sure[np.arange(len(labels)), labels] = 0.0
     return np.where(unknown[:, None], sure, said)

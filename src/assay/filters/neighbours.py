@@ -32,6 +32,7 @@ class Neighbours:
     space: ClassVar[str] = "held_out"
     needs_trusted: ClassVar[bool] = False
     floor: ClassVar[float] = 0.5
+    dispersion: ClassVar[float] = 2.0
     reason: ClassVar[str] = "neighbour_disagreement"
 
     k: int = 15

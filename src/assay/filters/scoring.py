@@ -61,7 +61,7 @@ def _together(member: Filter, space: Space, labels: Labels, trusted_labels: Labe
     """Records and trusted records in one pool, so that they are exchangeable."""
     pool, answers = np.concatenate([space.records, space.trusted]), np.concatenate([labels, trusted_labels])
     scores = member.suspicion(pool, answers)
-    return Scores(scores[: len(labels)], scores[len(labels) :], member.floor)
+    return Scores(scores[: len(labels)], scores[len(labels) :], member.floor, member.dispersion)
 
 
 def _against_trusted(member: Filter, space: Space, labels: Labels, trusted_labels: Labels) -> Scores:
@@ -70,7 +70,7 @@ def _against_trusted(member: Filter, space: Space, labels: Labels, trusted_label
     for leave in range(fold.max() + 1):
         use, judged = fold != leave, fold == leave
         trusted[judged] = _judge(member, space, labels, trusted_labels, use, judged)
-    return Scores(own, trusted, member.floor)
+    return Scores(own, trusted, member.floor, member.dispersion)
 
 
 def _judge(member: Filter, space: Space, labels: Labels, trusted_labels: Labels, use: Labels, judged: Labels) -> Floats:

@@ -29,6 +29,7 @@ class Spectral:
     space: ClassVar[str] = "penultimate"
     needs_trusted: ClassVar[bool] = False
     floor: ClassVar[float] = 0.0
+    dispersion: ClassVar[float] = 1.0
     reason: ClassVar[str] = "spectral_outlier"
 
     directions: int = 1

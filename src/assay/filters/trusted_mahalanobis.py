@@ -33,6 +33,7 @@ class TrustedMahalanobis:
     space: ClassVar[str] = "penultimate"
     needs_trusted: ClassVar[bool] = True
     floor: ClassVar[float] = 0.0
+    dispersion: ClassVar[float] = 1.0
     reason: ClassVar[str] = "far_from_trusted"
 
     directions: int = 15

@@ -1,0 +1,148 @@
+"""The representations: deterministic, seeded, and held out in fact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from assay.errors import UnfitInput
+from assay.filters import Labels
+from assay.filters.features import ABSTAINS, Inputs, Spaces, folds_of, spaces
+
+GROUPS = [f"s{k % 3}" for k in range(90)]
+
+
+def table(seed: int = 0, n: int = 90, d: int = 4) -> tuple[Inputs, Labels]:
+    """Three separable classes of a table."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(n) % 3
+    return (rng.standard_normal((n, d)) + 3 * np.eye(d)[labels]).astype(np.float32), labels
+
+
+def measured(x: Inputs, y: Labels, groups: list[str] | None = None, **settings: object) -> Spaces:
+    return spaces(x, y, groups or GROUPS, classes=3, **settings)  # type: ignore[arg-type]
+
+
+def test_same_seed_same_bytes_and_another_seed_others() -> None:
+    x, y = table()
+    one, two, other = measured(x, y, seed=1), measured(x, y, seed=1), measured(x, y, seed=2)
+    assert one.held_out is not None
+    assert two.held_out is not None
+    assert one.penultimate.records.tobytes() == two.penultimate.records.tobytes()
+    assert one.held_out.records.tobytes() == two.held_out.records.tobytes()
+    assert one.penultimate.records.tobytes() != other.penultimate.records.tobytes()
+
+
+def test_the_global_generator_and_the_thread_count_are_left_as_they_were() -> None:
+    x, y = table()
+    torch.manual_seed(7)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    measured(x, y, threads=threads + 1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def test_what_is_said_of_a_source_does_not_depend_on_its_labels() -> None:
+    """Held out in fact: relabelling a source changes no bit of what is said of it, but of what is said of others."""
+    x, y = table()
+    mine = np.array(GROUPS) == "s1"
+    relabelled = np.where(mine, (y + 1) % 3, y)
+    before, after = measured(x, y).held_out, measured(x, relabelled).held_out
+    assert before is not None
+    assert after is not None
+    assert before.records[mine].tobytes() == after.records[mine].tobytes()
+    assert (before.records[~mine] != after.records[~mine]).any()
+
+
+def test_what_is_said_of_trusted_records_does_not_depend_on_their_labels() -> None:
+    x, y = table()
+    trusted, labels = table(1, 30)
+    before = measured(x, y, trusted=(trusted, labels))
+    after = measured(x, y, trusted=(trusted, (labels + 1) % 3))
+    assert before.held_out is not None
+    assert after.held_out is not None
+    assert before.held_out.trusted.tobytes() == after.held_out.trusted.tobytes()
+    assert before.penultimate.trusted.tobytes() == after.penultimate.trusted.tobytes()
+    assert before.held_out.records.tobytes() != after.held_out.records.tobytes()
+
+
+def test_held_out_says_log_probabilities_and_mostly_the_truth() -> None:
+    x, y = table()
+    found = measured(x, y).held_out
+    assert found is not None
+    np.testing.assert_allclose(np.exp(found.records).sum(axis=1), 1, atol=1e-9)
+    assert (found.records.argmax(axis=1) == y).mean() > 0.85
+
+
+def test_one_source_without_trusted_records_cannot_be_held_out() -> None:
+    x, y = table()
+    assert measured(x, y, ["only"] * 90).held_out is None
+
+
+def test_one_source_is_judged_by_a_proxy_of_the_trusted_records() -> None:
+    x, y = table()
+    found = measured(x, y, ["only"] * 90, trusted=table(1, 60)).held_out
+    assert found is not None
+    assert (found.records.argmax(axis=1) == y).mean() > 0.8
+
+
+def test_a_class_that_the_other_sources_lack_is_not_doubted() -> None:
+    """A proxy that never saw a class would call every record of it wrong, and a minority would be deleted."""
+    x, y = table()
+    groups = ["alone" if label == 2 else f"s{row % 2}" for row, label in enumerate(y)]
+    found = measured(x, y, groups).held_out
+    assert found is not None
+    np.testing.assert_array_equal(found.records[y == 2], np.where(np.arange(3) == 2, 0.0, ABSTAINS)[None].repeat(30, 0))
+
+
+def test_a_proxy_that_says_the_same_of_all_records_doubts_none() -> None:
+    """Constant features: what it says is the share of the classes among the others, which differ from fold to fold."""
+    _, y = table()
+    found = measured(np.ones((90, 4), np.float32), y).held_out
+    assert found is not None
+    assert (found.records.argmax(axis=1) == y).all()
+
+
+def test_folds_keep_sources_whole_and_even() -> None:
+    groups = ["a"] * 50 + ["b"] * 30 + ["c"] * 20 + ["d"] * 10 + ["e"] * 5
+    fold = folds_of(groups, 3)
+    for name in "abcde":
+        assert len(set(fold[np.array(groups) == name].tolist())) == 1
+    assert sorted(np.bincount(fold).tolist()) == [30, 35, 50]
+
+
+def test_constant_columns_and_absurd_numbers_leave_activations_finite() -> None:
+    x, y = table()
+    x[:, 0], x[5, 1] = 3.0, 1e30
+    found = measured(x, y)
+    assert np.isfinite(found.penultimate.records).all()
+    assert found.held_out is not None
+    assert np.isfinite(found.held_out.records).all()
+
+
+def test_images_of_any_side_are_measured() -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((1, 3, 2), (3, 8, 8), (1, 28, 28)):
+        x, y = rng.random((12, *shape), dtype=np.float32), np.arange(12) % 2
+        found = spaces(x, y, ["a", "b"] * 6, classes=2, epochs=1)
+        assert found.penultimate.records.shape == (12, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"x": np.full((90, 4), np.nan, np.float32)}, "NaN"),
+        ({"x": np.zeros((90,), np.float32)}, "inputs"),
+        ({"y": np.zeros(89, np.int64)}, "inputs"),
+        ({"y": np.zeros(90, np.int64)}, "one class"),
+        ({"groups": ["a"]}, "inputs"),
+        ({"trusted": (np.zeros((5, 3), np.float32), np.zeros(5, np.int64))}, "trusted"),
+        ({"trusted": (np.full((5, 4), np.inf, np.float32), np.zeros(5, np.int64))}, "trusted"),
+    ],
+)
+def test_unfit_input_is_refused(change: dict[str, object], match: str) -> None:
+    x, y = table()
+    given = {"x": x, "y": y} | change
+    with pytest.raises(UnfitInput, match=match):
+        measured(**given)  # type: ignore[arg-type]

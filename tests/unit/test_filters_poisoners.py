@@ -1,0 +1,125 @@
+"""The poisoners: exactly what they say is changed, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from assay.errors import UnfitInput
+from assay.poison import Blended, Patch, Sinusoidal, Stripe, Trigger, flip_labels, plant
+
+TRIGGERS: list[Trigger] = [Patch(), Blended(), Stripe(), Sinusoidal()]
+
+
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.random((40, 2, 8, 6), dtype=np.float32), np.arange(40) % 4
+
+
+@pytest.mark.parametrize(
+    ("corner", "rows", "columns"),
+    [
+        ("top_left", (0, 3), (0, 3)),
+        ("top_right", (0, 3), (3, 6)),
+        ("bottom_left", (5, 8), (0, 3)),
+        ("bottom_right", (5, 8), (3, 6)),
+    ],
+)
+def test_a_patch_covers_its_corner_and_nothing_else(
+    corner: str, rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    images, _ = scene()
+    stamped = Patch(size=3, corner=corner, value=0.7)(images)  # type: ignore[arg-type]
+    inside = np.zeros((8, 6), dtype=np.bool_)
+    inside[slice(*rows), slice(*columns)] = True
+    assert (stamped[:, :, inside] == np.float32(0.7)).all()
+    assert (stamped[:, :, ~inside] == images[:, :, ~inside]).all()
+
+
+def test_a_blend_is_the_weighted_mean_with_one_pattern() -> None:
+    images, _ = scene()
+    stamped = Blended(strength=0.25, pattern_seed=3)(images)
+    pattern = (stamped - 0.75 * images) / 0.25
+    np.testing.assert_allclose(pattern, pattern[:1].repeat(40, axis=0), atol=1e-5)
+    assert pattern.min() >= -1e-5
+    assert pattern.max() <= 1 + 1e-5
+
+
+def test_stripes_are_every_period() -> None:
+    images, _ = scene()
+    stamped = Stripe(period=3, value=0.5)(images)
+    assert (stamped[..., [0, 3]] == 0.5).all()
+    assert (stamped[..., [1, 2, 4, 5]] == images[..., [1, 2, 4, 5]]).all()
+
+
+def test_a_sine_wave_is_added_and_cut_at_the_box() -> None:
+    images, _ = scene()
+    stamped = Sinusoidal(amplitude=0.1, frequency=1)(images)
+    wave = 0.1 * np.sin(2 * np.pi * np.arange(6) / 6)
+    np.testing.assert_allclose(stamped, np.clip(images + wave, 0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: type(trigger).__name__)
+@pytest.mark.parametrize("clean_label", [False, True])
+def test_planting_changes_the_planted_records_alone(trigger: Trigger, clean_label: bool) -> None:
+    images, labels = scene()
+    before = images.copy(), labels.copy()
+    among = np.arange(40) < 30
+    generator = np.random.default_rng(1)
+    found = plant(images, labels, trigger, target=2, count=5, generator=generator, among=among, clean_label=clean_label)
+    assert (images == before[0]).all()
+    assert (labels == before[1]).all()
+    assert found.planted.sum() == 5
+    assert among[found.planted].all()
+    assert (found.labels[found.planted] == 2).all()
+    assert ((labels[found.planted] == 2) == clean_label).all()
+    assert (found.images[found.planted] == trigger(images[found.planted])).all()
+    assert (found.images[~found.planted] == images[~found.planted]).all()
+    assert (found.labels[~found.planted] == labels[~found.planted]).all()
+    assert found.images.dtype == np.float32
+
+
+def test_the_generator_decides_which() -> None:
+    images, labels = scene()
+    draws = [
+        plant(images, labels, Patch(), target=0, count=5, generator=np.random.default_rng(seed)).planted.tolist()
+        for seed in (1, 1, 2)
+    ]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_targeted_flips_give_the_target_and_random_flips_another_class() -> None:
+    _, labels = scene()
+    flipped, mask = flip_labels(labels, count=10, classes=4, generator=np.random.default_rng(0), target=3)
+    assert (flipped[mask] == 3).all()
+    assert (labels[mask] != 3).all()
+    drawn, other = flip_labels(labels, count=10, classes=4, generator=np.random.default_rng(0))
+    assert (drawn[other] != labels[other]).all()
+    assert (drawn[~other] == labels[~other]).all()
+    assert mask.sum() == other.sum() == 10
+    assert set(drawn.tolist()) <= {0, 1, 2, 3}
+
+
+def test_more_than_there_are_candidates_is_refused() -> None:
+    images, labels = scene()
+    generator = np.random.default_rng(0)
+    for count in (0, 31):
+        with pytest.raises(UnfitInput, match="1 to 30"):
+            plant(images, labels, Patch(), target=0, count=count, generator=generator)
+        with pytest.raises(UnfitInput, match="1 to 30"):
+            flip_labels(labels, count=count, classes=4, generator=generator, target=0)
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [Patch(size=0), Patch(size=7), Blended(strength=0), Blended(strength=1.1), Stripe(period=0), Stripe(period=7)],
+)
+def test_a_trigger_that_does_not_fit_is_refused(trigger: Trigger) -> None:
+    with pytest.raises(UnfitInput):
+        trigger(scene()[0])
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: type(trigger).__name__)
+def test_only_images_can_be_stamped(trigger: Trigger) -> None:
+    with pytest.raises(UnfitInput, match="N, C, H, W"):
+        trigger(np.zeros((4, 8), np.float32))
