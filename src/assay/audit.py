@@ -17,7 +17,7 @@ from assay import canonical
 from assay.config.root import Target
 from assay.errors import AssayError
 from assay.evidence import Evidence, payload_id
-from assay.promotions import Promotion, history, journal_name, name_of, place_of, places, target_of
+from assay.promotions import Promotion, at_place, history, journal_name, name_of, place_of, places
 from assay.registry import TAG, Registry, tags_of
 from assay.signing import unseal
 from assay.workspace import Workspace
@@ -59,7 +59,7 @@ def audit(workspace: Workspace) -> dict[str, Any]:
     promotions: list[Promotion] = []
     for place in places(workspace.ledger):
         try:
-            promotions += history(workspace.ledger, workspace.keyring, target_of(place))
+            promotions += history(workspace.ledger, workspace.keyring, at_place(place))
         except AssayError as error:
             found.append(Mismatch(f"ledger promotions/{place}", str(error), "an unbroken, signed chain"))
     for made in promotions:

@@ -12,7 +12,7 @@ from typing import Any
 
 from assay.config.base import parse
 from assay.config.root import Target
-from assay.errors import Refused
+from assay.errors import Refused, UnfitInput
 from assay.evidence import payload_id
 from assay.ledger import Ledger
 from assay.signing import Keyring, unseal
@@ -22,6 +22,7 @@ KIND = "promotion"
 __all__ = [
     "KIND",
     "Promotion",
+    "at_place",
     "champion",
     "history",
     "journal_name",
@@ -114,7 +115,19 @@ def targets(ledger: Ledger) -> list[Target]:
     Raises:
         UnfitInput: a place in the ledger that is no target.
     """
-    return [target_of(place) for place in places(ledger)]
+    return [at_place(place) for place in places(ledger)]
+
+
+def at_place(place: str) -> Target:
+    """The target that `place_of` writes so; every other text is refused.
+
+    Raises:
+        UnfitInput: a place that is no target.
+    """
+    target = target_of(place)
+    if place_of(target) != place:
+        raise UnfitInput(f"ledger promotions/{place}", repr(place), "<model>@<alias>")
+    return target
 
 
 def history(ledger: Ledger, keyring: Keyring, target: Target) -> list[Promotion]:
