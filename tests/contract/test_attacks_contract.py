@@ -75,6 +75,20 @@ def test_keeps_shape_type_ball_and_box_and_is_never_weaker_than_none(name, norm,
 
 
 @pytest.mark.parametrize("name", ATTACKS)
+def test_never_trades_loss_for_a_wrong_class(name):
+    """With three classes a misclassified point may have the lower loss: p_y is 0.36 at x, and 0.45 where x is wrong."""
+    ends = torch.tensor([[0.36, 0.32, 0.32], [0.45, 0.55, 1e-6]]).log()
+
+    class Line(nn.Module):
+        def forward(self, x):
+            return ends[0] + x * (ends[1] - ends[0])
+
+    x, y = torch.zeros(30, 1), torch.zeros(30, dtype=torch.int64)
+    x_adv = catalog.build("attacks", name)(Line().eval(), x, y, ThreatModel(epsilon=1.0), generator=rng())
+    assert (log_odds(Line()(x_adv), y) >= log_odds(Line()(x), y)).all()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.parametrize("norm", NORMS)
 def test_same_generator_state_gives_the_same_bytes_and_touches_no_other_randomness(name, norm):
     model, x, y = case()

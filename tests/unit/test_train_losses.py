@@ -152,6 +152,24 @@ def test_a_loss_that_is_not_finite_stops_the_training():
         fit(model, examples, CrossEntropy(), THREAT, settings)
 
 
+def test_every_epoch_sees_every_record_once_in_an_order_of_its_own():
+    seen: list[int] = []
+
+    class Watching(CrossEntropy):
+        def loss(self, model, x, y, *, threat, generator):
+            seen.extend(x[:, 0].int().tolist())
+            return super().loss(model, x, y, threat=threat, generator=generator)
+
+    x = torch.arange(20.0)[:, None].expand(20, 3)
+    settings = Optimisation(epochs=3, batch_size=8, learning_rate=1e-3, weight_decay=0.0, seed=0)
+    examples = Examples(x, torch.arange(20) % 2, torch.ones(20))
+    fit(module(spec("linear", (3,), classes=2)), examples, Watching(), THREAT, settings)
+    epochs = [seen[start : start + 20] for start in (0, 20, 40)]
+    assert len(seen) == 60
+    assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
 def test_every_purpose_has_a_generator_of_its_own():
     drawn = {
         float(torch.rand(1, generator=generator_for(seed, purpose, epoch)))
