@@ -18,10 +18,11 @@ from assay.attacks.fgsm import FGSM
 from assay.attacks.geometry import project, random_start, steepest
 from assay.attacks.pgd import PGD
 from assay.evaluate import soundness
-from assay.evaluate.ladder import Rung, ladder
+from assay.evaluate.ladder import Rung, climb, ladder
 from assay.evaluate.measure import Plan, measure
 from assay.evaluate.outcomes import STANDS
 from assay.evaluate.selftest import self_test, worst_loss
+from assay.evaluate.strength import Targeted
 from assay.threat import ThreatModel
 
 CPU = torch.device("cpu")
@@ -143,6 +144,18 @@ def test_robust_accuracy_of_a_linear_model_is_the_exact_count(norm: str, classes
         model.eval().requires_grad_(False), torch.tensor(x[clear]), torch.tensor(y[clear]), what, checks=False
     )
     assert np.array_equal(found.by[threat.key] == STANDS, left[clear] > 0)
+
+
+def test_an_aimed_attack_finds_the_class_that_is_far_in_logits_and_near_in_distance() -> None:
+    """The runner-up differs from the true class in one weak feature; the last class can be reached by a strong one."""
+    model = nn.Linear(2, 3).eval().requires_grad_(False)
+    model.weight.copy_(torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 20.0]]))
+    model.bias.copy_(torch.tensor([1.0, 0.5, -10.0]))
+    x, y, threat = torch.full((1, 2), 0.5), torch.tensor([0]), ThreatModel(epsilon=0.1)
+    assert model(x).tolist() == [[1.0, 0.75, 0.0]]
+    for targets, found in ((1, False), (2, True)):
+        aimed = Rung("aimed", Targeted(attack=FGSM(), targets=targets))
+        assert (climb(model, x, y, threat, [aimed], seed=0, block=0).by == STANDS).tolist() == [not found]
 
 
 def said(model: nn.Module, records: int = 180, **changes: object) -> dict[str, str]:

@@ -72,7 +72,7 @@ def _table(estimates: dict[str, Estimate]) -> Markup:
 
 
 def _threat(outcomes: Outcomes, data: Holdout, plan: Plan, threat: ThreatModel, confidence: float) -> Markup:
-    points = summary.curve(outcomes, plan, threat, data.x[0].size, confidence)
+    *points, (box, anywhere) = summary.curve(outcomes, plan, threat, data.x[0].size, confidence)
     estimates = [estimate for _, estimate in points]
     drawn = plots.curve(
         [radius for radius, _ in points],
@@ -82,7 +82,10 @@ def _threat(outcomes: Outcomes, data: Holdout, plan: Plan, threat: ThreatModel, 
         title=f"Robust accuracy over the radius, {threat.norm}",
         names=(f"epsilon ({threat.norm})", "robust accuracy"),
     )
-    said = f"A short run of {plan.rungs[-1].name} at each radius; the last radius is the whole box."
+    said = (
+        f"A short run of {plan.rungs[-1].name} at each radius. Free to move in the whole box (epsilon {box:g}), it "
+        f"leaves {anywhere.value:.3f} [{anywhere.low:.3f}, {anywhere.high:.3f}]: of an honest model, next to nothing."
+    )
     worst = outcomes.worst(threat.key, WORST)
     parts = [html.figure(drawn, said)]
     if data.x.ndim == 4 and worst:
