@@ -35,7 +35,7 @@ class KolmogorovSmirnov:
     """
 
     speaks: ClassVar[tuple[Kind, ...]] = ("number",)
-    exact_up_to: int = 1000
+    exact_up_to: int = 10_000
 
     def __post_init__(self) -> None:
         if self.exact_up_to < 0:
