@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 QUOTED = re.compile(r"`(pytest [^`]+)`")
-REFUSALS = (0, 1)  # a verb may answer no; 2 (wrong usage) and 3 (could not decide) are faults of the page
+MAY_SAY_NO = {"gate", "contain", "monitor", "audit", "doctor"}  # 1 is an answer of these; 2 and 3 are the page's faults
 
 
 def commands(page: Path) -> list[str]:
@@ -61,4 +61,5 @@ def test_documented_command_runs(page: str, command: str, reader: dict[str, str]
     done = subprocess.run(
         argv, cwd=reader_folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode in REFUSALS, f"{page}: {command}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+    allowed = (0, 1) if shlex.split(command)[1] in MAY_SAY_NO else (0,)
+    assert done.returncode in allowed, f"{page}: {command}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
