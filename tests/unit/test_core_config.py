@@ -152,3 +152,25 @@ def test_errors_say_where_what_came_what_is_needed_and_what_to_do() -> None:
     )
     codes = {kind: kind("x").exit_code for kind in (AssayError, UnfitInput, Conflict, Refused, Unreachable)}
     assert codes == {AssayError: 3, UnfitInput: 2, Conflict: 2, Refused: 1, Unreachable: 3}
+
+
+def test_the_commented_template_loads_and_shows_the_defaults_it_names(tmp_path: Path) -> None:
+    """What a template shows as a default is one: taking a section out of the file changes nothing."""
+    from importlib.resources import files
+
+    import yaml
+
+    for name in ("assay.yaml", "policy.yaml"):
+        (tmp_path / name).write_bytes((files("assay") / "templates" / name).read_bytes())
+    document = yaml.safe_load((tmp_path / "assay.yaml").read_text())
+    whole = Config.load(tmp_path / "assay.yaml")
+    for section in set(document) - {"schema", "sources", "policy"}:
+        (tmp_path / "less.yaml").write_text(yaml.safe_dump({k: v for k, v in document.items() if k != section}))
+        assert getattr(Config.load(tmp_path / "less.yaml"), section) == getattr(whole, section), section
+    missing = sorted(
+        f"{section}.{field}"
+        for section in ("ingest", "sanitize", "filter", "train", "evaluate", "monitor", "promote", "resources")
+        for field in type(getattr(whole, section)).model_fields
+        if f"  {field}:" not in (tmp_path / "assay.yaml").read_text().replace("  # ", "  ")
+    )
+    assert missing == []

@@ -91,7 +91,6 @@ class Digits:
                 "threads": 1,
             },
             "evaluate": {
-                "threads": 1,
                 "threats": ["linf:0.1", "l2:0.5"],
                 "attacks": {"fgsm": {}, "pgd": {"steps": 40, "restarts": 5}},
                 "triggers": [trigger | {"size": self.size, "value": 1.0, "target": self.target}],
