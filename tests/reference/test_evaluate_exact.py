@@ -90,10 +90,21 @@ class Weak:
                 at = x + (at - x).clamp(-threat.epsilon, threat.epsilon)
             elif self.fault != "no projection":
                 at = project(threat, x, at)
+        if self.fault == "out of the ball where it fails":
+            fails = model(at).argmax(1, keepdim=True) == y[:, None]
+            at = torch.where(fails, 1 - x, at)
         return at.clamp(*threat.bounds) if self.fault == "clamp in the graph" else at
 
 
-FAULTS = ["clamp in the graph", "short path", "one tiny step", "wrong sign", "noise for gradient", "no projection"]
+FAULTS = [
+    "clamp in the graph",
+    "short path",
+    "one tiny step",
+    "wrong sign",
+    "noise for gradient",
+    "no projection",
+    "out of the ball where it fails",
+]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

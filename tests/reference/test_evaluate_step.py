@@ -19,6 +19,7 @@ from evaluate_cases import dataset, linear_model
 
 from assay import canonical, lineage
 from assay.canonical import tree_digest, tree_files
+from assay.cli import main
 from assay.config.evaluate import EvaluateConfig
 from assay.config.root import Target
 from assay.errors import Refused, UnfitInput, UnknownName
@@ -26,6 +27,7 @@ from assay.estimate import paired_difference, proportion
 from assay.evaluate.deliver import deliver
 from assay.evaluate.step import evaluate
 from assay.evidence import Evidence
+from assay.examples.tiny import Tiny
 from assay.ledger import put_folder
 from assay.signing import peek, seal, statement, unseal
 from assay.workspace import Workspace
@@ -167,7 +169,11 @@ def test_two_processes_give_the_same_evidence(case: Case) -> None:
         "--attack",
         "pgd:steps=10,restarts=2",
     ]
-    answers = [json.loads(verb(*arguments, "--out", str(case.folder / name), "--json").stdout) for name in "ab"]
+    command = [sys.executable, "-m", "assay.cli", "evaluate", *arguments, "--json", "--out"]
+    answers = [
+        json.loads(subprocess.run([*command, str(case.folder / name)], capture_output=True, timeout=300).stdout)
+        for name in "ab"
+    ]
     assert answers[0]["evidence_id"] == answers[1]["evidence_id"]
     assert answers[0]["estimates"] == answers[1]["estimates"]
 
@@ -359,21 +365,28 @@ def test_a_measurement_that_makes_no_sense_is_refused(case: Case, change: dict[s
     assert not (case.folder / "e.dsse.json").exists()
 
 
-def verb(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "assay.cli", "evaluate", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
-def test_the_verb_answers_on_standard_output_and_leaves_with_its_code(case: Case) -> None:
-    places = [str(case.model), "--data", str(case.holdout), "--out", str(case.folder / "v.dsse.json")]
-    done = verb(*places, "--threat", "linf:0.05", "--attack", "fgsm", "--page", str(case.folder / "v.html"))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "robust_accuracy/linf:0.05" in done.stdout
-    assert case.read("v").id[:12] in done.stdout
+def test_the_verb_answers_on_standard_output_and_leaves_with_its_code(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["evaluate", str(case.model), "--data", str(case.holdout), "--out", str(case.folder / "v.dsse.json")]
+    given = ["--threat", "linf:0.05", "--attack", "fgsm", "--page", str(case.folder / "v.html")]
+    assert main.run([*places, *given]) == 0
+    said = capsys.readouterr().out
+    assert "robust_accuracy/linf:0.05" in said
+    assert case.read("v").id[:12] in said
     assert (case.folder / "v.outcomes.parquet").exists()
-    bad = verb(*places, "--threat", "linf:0", "--json")
-    assert bad.returncode == 2
-    assert json.loads(bad.stdout)["error"]["where"] == "threat.epsilon"
+    assert (case.folder / "v.html").exists()
+    assert main.run([*places, "--threat", "linf:0", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["where"] == "threat.epsilon"
+
+
+def test_the_verb_takes_its_measurement_from_the_configuration(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _ = Tiny().write(case.folder / "example")
+    places = ["evaluate", str(case.model), "--data", str(case.holdout), "--out", str(case.folder / "v.dsse.json")]
+    assert main.run([*places, "--config", str(path), "--target", "table@champion", "--json"]) == 0
+    assert "robust_accuracy/linf:0.05" in json.loads(capsys.readouterr().out)["estimates"]
+    how = case.read("v").measured
+    assert (how["attacks"]["pgd"]["steps"], how["target"]) == (10, TARGET.to_json())
 
 
 def test_an_unknown_setting_names_the_nearest_one(case: Case) -> None:
