@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betainc, betaincinv
 
 from assay.errors import UnfitInput
 
@@ -84,8 +84,8 @@ def proportion(successes: int, trials: int, confidence: float = 0.95) -> Estimat
     if not 0 <= successes <= trials:
         raise UnfitInput("proportion", f"{successes} of {trials}", "0 <= successes <= trials")
     tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes else 0.0
-    high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
+    low = float(betaincinv(successes, trials - successes + 1, tail)) if successes else 0.0
+    high = float(betaincinv(successes + 1, trials - successes, 1 - tail)) if successes < trials else 1.0
     return Estimate(
         value=successes / trials if trials else 0.0,
         low=low,
@@ -144,7 +144,7 @@ def least_for(share: float, bar: float, confidence: float = 0.95, limit: int = 1
     tail = (1 - confidence) / 2
 
     def clears(n: Any, successes: Any) -> Any:
-        return beta.cdf(bar, successes, n - successes + 1) <= tail
+        return betainc(successes, n - successes + 1, bar) <= tail
 
     def first(less: int) -> int:
         return bisect_left(range(limit), True, lo=1, key=lambda n: bool(clears(n, share * n - less)))

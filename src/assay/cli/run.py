@@ -86,7 +86,7 @@ def _training(
 
     found = {(task.name, name): path for task in result.tasks.values() for name, path in task.artifacts.items()}
     document = local_run.summary(run, config, found, workspace.ledger)
-    extra = _unfiltered(config, found) if planted and result.ran("filter-poison") else {}
+    extra = _unfiltered(config, found) if planted and config.evaluate.triggers else {}
     document["estimates"] |= {name: estimate.to_json() for name, estimate in extra.items()}
     page = result.folder / "report.html"
     write_report(ReportInputs.found(found, extra), page, title=config.promote.model, run=run)
