@@ -190,10 +190,15 @@ def test_a_later_measurement_of_the_same_is_handed_on_with_its_own_time(case: Ca
     assert bound["predicate"]["run"]["ended"] == first.run["ended"]
 
 
-def test_an_envelope_in_the_ledger_that_nobody_signed_is_not_handed_on(case: Case) -> None:
+@pytest.mark.parametrize("name", ["signed by nobody", "signed by the promoter", "about something else"])
+def test_an_envelope_in_the_ledger_that_does_not_count_is_not_handed_on(case: Case, name: str) -> None:
     case.evaluate()
-    made = replace(case.read(), truncated=True)
-    case.workspace.ledger.put(f"evidence/{made.id}.dsse.json", seal(made.to_statement()))
+    first = case.read()
+    made = replace(first, truncated=True)
+    role = {"signed by the promoter": "promoter"}.get(name, "evaluator")
+    signers = [] if name == "signed by nobody" else case.workspace.signers(role)
+    there = seal((first if name == "about something else" else made).to_statement(), signers)
+    case.workspace.ledger.put(f"evidence/{made.id}.dsse.json", there)
     deliver(made, case.folder / "f.dsse.json", case.workspace)
     assert case.read("f") == made
 
