@@ -73,8 +73,8 @@ def test_it_knows_which_image_it_is(engine: list[str]) -> None:
     assert done.stdout.strip() == IMAGE
 
 
-def test_nothing_is_missing_in_it(engine: list[str]) -> None:
-    done = inside(engine, "assay", "doctor", "--json")
+def test_nothing_is_missing_in_it(engine: list[str], home: Path) -> None:
+    done = inside(engine, "assay", "doctor", "--json", home=home)
     checks: dict[str, Any] = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert checks["packages"]["state"] == checks["home"]["state"] == checks["ledger"]["state"] == "ok"
 
