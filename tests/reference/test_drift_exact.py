@@ -99,6 +99,19 @@ def test_chi2_with_rare_categories_matches_the_sum_over_every_table() -> None:
     assert exact < 0.1, "else only the first look would be tested"
 
 
+def test_chi2_of_small_counts_counts_tables_as_extreme_as_the_one_seen() -> None:
+    """Two categories: the exact p-value sums few, heavy tables; the chi-square distribution would say 0.004."""
+    before, now = np.array([8, 2]), np.array([1, 7])
+    pooled = before + now
+    chances = {a: multivariate_hypergeom.pmf([a, 8 - a], pooled, 8) for a in range(9)}
+    values = {a: chi2_contingency([pooled - [a, 8 - a], [a, 8 - a]], correction=False).statistic for a in chances}
+    exact = sum(chances[a] for a in chances if values[a] >= values[1] - 1e-9)
+    reference, current = (np.repeat(["a", "b"], count) for count in (before, now))
+    found = measure(ChiSquare(), reference, current, level=1e-4)
+    assert chances[1] > 3 * (spread := 5 * np.sqrt(exact * (1 - exact) / 100_000)), "else the tie would not show"
+    assert found.p_value == pytest.approx(exact, abs=spread)
+
+
 def test_a_category_never_seen_before_is_found() -> None:
     reference = np.repeat(["a", "b"], [600, 400])
     found = measure(ChiSquare(), reference, np.repeat(["a", "b", "new"], [55, 37, 8]), level=1e-4)

@@ -184,6 +184,34 @@ def test_missing_values_are_compared_where_the_reference_has_them_too(tmp_path: 
     assert "age.missing" in more["because"]
 
 
+def test_too_few_values_of_one_feature_leave_it_undecided(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    reference = Windows(
+        tmp_path, window(0, 2000, "reference", age=pa.array(rng.normal(size=2000), mask=rng.random(2000) < 0.5))
+    )
+    answer = reference.ask(window(1, 1000, age=pa.array(rng.normal(size=1000), mask=np.arange(1000) >= 49)))
+    assert {one["action"] for one in answer["findings"] if one["feature"] == "age"} == {"undecided"}
+    assert (answer["action"], answer["cause"]) == ("investigate", "unfit_values")
+
+
+def test_one_drifted_feature_among_many_is_found_by_permutations_alone() -> None:
+    """The number of permutations follows the number of looks, or no p-value could ever be small enough."""
+    rng = np.random.default_rng(6)
+    pairs = [Pair(f"f{k}", "number", rng.normal(size=500), rng.normal(size=500)) for k in range(40)]
+    pairs.append(Pair("moved", "number", rng.normal(size=500), rng.normal(2.0, size=500)))
+    _, answer = compare(pairs, parse(MonitorConfig, {"statistics": ["psi"]}, "monitor"), (500, 500))
+    assert answer["action"] == "retrain"
+    assert answer["because"].startswith("Drifted: moved (psi")
+
+
+def test_every_look_draws_for_itself() -> None:
+    rng = np.random.default_rng(7)
+    values = rng.normal(size=300), rng.normal(0.15, size=300)
+    found, _ = compare([Pair(name, "number", *values) for name in ("a", "b")], SETTINGS, (300, 300))
+    first, second = (finding.p_value for finding in found if finding.statistic == "psi")
+    assert first != second
+
+
 def test_a_null_category_the_reference_never_had_is_undecided(windows: Windows) -> None:
     ward = pa.array(["north"] * 999 + [None])
     assert windows.ask(window(1, 1000, ward=ward))["action"] in ("undecided", "investigate")
