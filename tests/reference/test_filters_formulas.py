@@ -74,7 +74,7 @@ def test_spectral_score_on_one_known_direction_is_the_squared_deviation_along_it
 
 def test_principal_directions_are_eigenvectors_leading_first() -> None:
     rows = np.random.default_rng(3).standard_normal((30, 5)) * [1, 5, 2, 4, 3]
-    gram = scatter(rows)[1]
+    gram = scatter(rows)[2]
     np.testing.assert_allclose(gram, 29 * np.cov(rows.T), rtol=1e-10)
     basis = principal(gram, 3)
     values = np.diag(basis.T @ gram @ basis)

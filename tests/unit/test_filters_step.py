@@ -199,6 +199,36 @@ def test_where_a_class_would_lose_most_the_answer_is_needs_review_and_nothing_is
     assert "needs review" in (tmp_path / "page.html").read_text()
 
 
+def test_an_honest_minority_of_one_source_is_not_removed_in_silence(tmp_path: Path) -> None:
+    """All threes of one source carry a bar, honestly labelled: a cluster with no rest of the source to compare with."""
+    given, trusted, _ = digits(planted=0, seed=4)
+    x = np.concatenate([chunk.to_numpy_ndarray() for chunk in given.table["image"].chunks]).copy()
+    labels = given.table["label"].to_numpy()
+    source = np.array([name.split("/")[0] for name in given.table["batch"].to_pylist()])
+    bar = (source == "beta") & (labels == 3)
+    x[bar, 3:5] = np.maximum(x[bar, 3:5], 0.9)
+    with pytest.raises(AssayError, match=r"needs review.*class 'c3' of source 'beta'"):
+        call(tmp_path, make(x, labels, source), trusted)
+    assert not any((tmp_path / name).exists() for name in PLACES)
+
+
+def test_a_source_with_another_instrument_is_not_removed_in_silence(tmp_path: Path) -> None:
+    """Scans of one source are one pixel off: it differs in every class, which no backdoor does."""
+    given, trusted, _ = digits(planted=0, seed=5)
+    x = np.concatenate([chunk.to_numpy_ndarray() for chunk in given.table["image"].chunks]).copy()
+    source = np.array([name.split("/")[0] for name in given.table["batch"].to_pylist()])
+    x[source == "beta"] = np.roll(x[source == "beta"], 1, axis=2)
+    with pytest.raises(AssayError, match=r"needs review.*source 'beta' in classes"):
+        call(tmp_path, make(x, given.table["label"].to_numpy(), source), trusted)
+
+
+def test_a_cap_of_one_says_that_somebody_has_looked(tmp_path: Path) -> None:
+    given, trusted, bad = digits(planted=160)
+    call(tmp_path, given, trusted, FilterConfig(permutations=199, removal_cap=1.0))
+    gone = set(Dataset.load(tmp_path / "quarantine").record_ids)
+    assert len(gone & bad) >= 0.9 * len(bad)
+
+
 def test_one_source_in_one_batch_without_trusted_records_is_unmeasured(tmp_path: Path) -> None:
     x, labels, _ = rows()
     document = call(tmp_path, make(x, labels, np.full(120, "only"), classes=3))

@@ -19,7 +19,7 @@ class FilterConfig(Section):
     Fields:
         detectors: members of ``filters`` with their settings; default all.
         false_alarm_rate: on a clean dataset, at most this share of runs removes anything.
-        removal_cap: largest share of one class or source that may be quarantined without review.
+        removal_cap: largest share of one class or source that may be quarantined without review; 1 lets all go.
         permutations: draws of the null distribution; the least p-value is 1 / (permutations + 1).
         epochs: of the proxy models.
         seed: of the proxy models and the draws.

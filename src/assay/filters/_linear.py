@@ -25,7 +25,7 @@ def checked(features: npt.ArrayLike, labels: npt.ArrayLike, where: str = "featur
         raise UnfitInput(where, f"features {x.shape}, labels {y.shape}", "features (N, D) and labels (N,), N, D > 0")
     if not np.issubdtype(y.dtype, np.integer):
         raise UnfitInput(f"{where}: labels", str(y.dtype), "integers")
-    if not np.isfinite(x).all():
+    if not np.isfinite(x.sum()) and not np.isfinite(x).all():
         rows = np.flatnonzero(~np.isfinite(x).all(axis=1))
         raise UnfitInput(where, f"{len(rows)} rows with NaN or infinity, first row {rows[0]}", "finite numbers")
     return x, y.astype(np.int64)
@@ -37,11 +37,11 @@ def by_class(labels: Labels) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
         yield int(label), np.flatnonzero(labels == label)
 
 
-def scatter(rows: Floats) -> tuple[Floats, Floats]:
-    """Mean (D,) and centred Gram matrix (D, D) of rows (n, D): sum of (x - mean)(x - mean)'."""
+def scatter(rows: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean (D,), centred rows (n, D), and their Gram matrix (D, D), the sum of (x - mean)(x - mean)'."""
     mean = rows.mean(axis=0)
     centred = rows - mean
-    return mean, centred.T @ centred
+    return mean, centred, centred.T @ centred
 
 
 def principal(gram: Floats, count: int) -> Floats:

@@ -58,8 +58,8 @@ class ActivationClustering:
         x, y = checked(features, labels)
         scores = np.zeros(len(x))
         for _, rows in by_class(y):
-            mean, gram = scatter(x[rows])
-            points = (x[rows] - mean) @ principal(gram, self.directions)
+            _, centred, gram = scatter(x[rows])
+            points = centred @ principal(gram, self.directions)
             scores[rows] = self._positions(points, two_means(points))
         return scores
 

@@ -22,20 +22,20 @@ EXAMPLES = 12
 __all__ = ["page_of"]
 
 
-def page_of(given: Dataset, examined: Examined, config: FilterConfig, above: list[str]) -> str:
+def page_of(given: Dataset, examined: Examined, config: FilterConfig, found: list[str]) -> str:
     """The whole page, self-contained.
 
     Args:
         given: the records under test.
         examined: what the filter knows of them.
         config: of the step.
-        above: groups that would lose more than the cap.
+        found: what needs review before anything may go.
     """
     verdicts = examined.decision.classes
     flagged = [one for one in verdicts if one.quarantined]
     return html.page(
         "Poison filter",
-        _answer(examined, above, config),
+        _answer(examined, found),
         html.section("Classes", _classes(given, verdicts), *_silent(examined), lead=_how(config)),
         html.section("Sources", *_sources(given, examined), lead="Ranked by share of suspects."),
         *(_class(given, examined, one) for one in flagged),
@@ -44,10 +44,10 @@ def page_of(given: Dataset, examined: Examined, config: FilterConfig, above: lis
     )
 
 
-def _answer(examined: Examined, above: list[str], config: FilterConfig) -> Markup:
+def _answer(examined: Examined, found: list[str]) -> Markup:
     gone = int(examined.decision.removed.sum())
-    if above:
-        text = f"Nothing was removed: suspects above the cap of {config.removal_cap} in {', '.join(above)}."
+    if found:
+        text = f"Nothing was removed. A person has to look at the suspects in {', '.join(found)}."
         return html.banner("needs review", text, "unsure")
     if gone:
         return html.banner("poison found", f"{gone} records quarantined.", "bad")
@@ -71,7 +71,7 @@ def _classes(given: Dataset, verdicts: tuple[ClassVerdict, ...]) -> Markup:
             one.status,
             one.p_value,
             one.detector,
-            "all, against trusted" if one.origin == ALL_SOURCES else one.origin,
+            "all" if one.origin == ALL_SOURCES else one.origin,
             one.quarantined,
             one.expected_clean,
             one.records,
@@ -79,7 +79,7 @@ def _classes(given: Dataset, verdicts: tuple[ClassVerdict, ...]) -> Markup:
         ]
         for one in verdicts
     ]
-    columns = ["class", "answer", "p-value", "detector", "origin", "quarantined", "of them clean, expected"]
+    columns = ["class", "answer", "p-value", "detector", "origin", "quarantined", "clean, expected"]
     return html.table([*columns, "records", "trusted"], rows)
 
 
@@ -127,9 +127,9 @@ def _plane(points: Floats, gone: npt.NDArray[np.bool_]) -> Floats:
     centred = points - points.mean(axis=0)
     between = points[gone].mean(axis=0) - points[~gone].mean(axis=0) if not gone.all() else np.zeros(points.shape[1])
     length = float(np.linalg.norm(between))
-    along = between / length if length > 0 else principal(scatter(centred)[1], 1)[:, 0]
+    along = between / length if length > 0 else principal(scatter(centred)[2], 1)[:, 0]
     rest = centred - np.outer(centred @ along, along)
-    return np.stack([centred @ along, rest @ principal(scatter(rest)[1], 1)[:, 0]], axis=1)
+    return np.stack([centred @ along, rest @ principal(scatter(rest)[2], 1)[:, 0]], axis=1)
 
 
 def _pictures(given: Dataset, examined: Examined, rows: npt.NDArray[np.int64]) -> list[Markup]:

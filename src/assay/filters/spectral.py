@@ -50,6 +50,6 @@ class Spectral:
         x, y = checked(features, labels)
         scores = np.zeros(len(x))
         for _, rows in by_class(y):
-            mean, gram = scatter(x[rows])
-            scores[rows] = (((x[rows] - mean) @ principal(gram, self.directions)) ** 2).sum(axis=1)
+            _, centred, gram = scatter(x[rows])
+            scores[rows] = ((centred @ principal(gram, self.directions)) ** 2).sum(axis=1)
         return scores

@@ -4,7 +4,7 @@
 2. fit the proxies and represent every record twice (`assay.filters.features`);
 3. score every record by every detector (`assay.filters.scoring`);
 4. decide per class, with a family-wise p-value (`assay.filters.decide`);
-5. caps per source and class: exceeded, nothing is written as kept;
+5. where the removal is too large or too whole (`assay.filters._review`), stop for a person to look;
 6. findings into the ledger, then kept, quarantine and scores, each whole.
 """
 
@@ -23,12 +23,10 @@ import pyarrow.parquet as pq
 from assay import lineage
 from assay.config.base import parse_json
 from assay.config.filters import FilterConfig
-from assay.data import records
-from assay.data.dataset import Dataset, labels
+from assay.data.dataset import Dataset
 from assay.data.files import write_file
 from assay.data.findings import Finding, Split, findings_bytes, split
-from assay.errors import AssayError
-from assay.filters.decide import Decision
+from assay.filters._review import doubts, require_none
 from assay.filters.examine import Examined, examine
 from assay.filters.scoring import members
 
@@ -55,7 +53,7 @@ def filter_poison(
         quarantine: folder for those that leave, with ``findings.parquet``.
         scores: Parquet file: record_id, one column a detector, decision.
         calibration: folder of trusted records, or None.
-        page: file for a report; also written when the caps are exceeded, for the review.
+        page: file for a report; also written when the step stops for review.
         run: id of the pipeline run.
 
     Returns:
@@ -63,7 +61,7 @@ def filter_poison(
 
     Raises:
         UnfitInput: a dataset that cannot be read, one class, non-finite features, or trusted records of another schema.
-        AssayError: a source or class would lose more than the cap: needs review.
+        AssayError: a source or class would lose more than the cap, or all of one kind: needs review.
     """
     with lineage.step("filter_poison", run) as record:
         built = members(config.detectors)
@@ -74,12 +72,12 @@ def filter_poison(
             record.uses(trusted, "calibration")
         examined = examine(given, config, trusted, built)
         parts = split(given, _findings(given, examined), step="filter_poison", parameters=config.to_json())
-        above = _above_cap(given, examined.decision, config.removal_cap)
+        found = doubts(given, examined, config.removal_cap)
         if page is not None:
             from assay.filters.page import page_of
 
-            write_file(page, page_of(given, examined, config, above).encode())
-        _require_caps(above, config.removal_cap)
+            write_file(page, page_of(given, examined, config, found).encode())
+        require_none(found, config.removal_cap)
         record.finds(parts.findings)
         record.makes(parts.quarantined, "quarantine")
         record.makes(parts.kept, "training")
@@ -103,29 +101,6 @@ def _findings(given: Dataset, examined: Examined) -> list[Finding]:
         score = float(examined.scores[name].records[at])
         found.append(Finding(ids[at], name, score, examined.built[name].reason, "quarantine"))
     return found
-
-
-def _above_cap(given: Dataset, decision: Decision, cap: float) -> list[str]:
-    """Sources and classes that would lose more than the cap, for there the poison may be the majority."""
-    classes = given.manifest.content.classes
-    groups = {"source": records.sources(given.table), "class": [classes[label] for label in labels(given)]}
-    above = []
-    for kind, names in groups.items():
-        every, gone = Counter(names), Counter(np.array(names, dtype=object)[decision.removed].tolist())
-        high = [name for name in sorted(gone) if gone[name] > cap * every[name]]
-        above += [f"{kind} {name!r} {gone[name]} of {every[name]}" for name in high]
-    return above
-
-
-def _require_caps(above: list[str], cap: float) -> None:
-    if above:
-        raise AssayError(
-            "needs review",
-            f"suspects in {', '.join(above)}",
-            f"at most a share of {cap} of each source and class",
-            "Where poison may be the majority, the filter cannot tell which part is clean: look at the records, then "
-            "leave out the source, or raise removal_cap.",
-        )
 
 
 def _scores_bytes(given: Dataset, examined: Examined) -> bytes:

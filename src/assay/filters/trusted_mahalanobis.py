@@ -69,12 +69,14 @@ class TrustedMahalanobis:
             own = reference[reference_labels == label]
             if len(own) < 2:
                 raise UnfitInput("trusted features", f"{len(own)} records of class {label}", "at least 2")
-            basis = principal(scatter(x[rows])[1], self.directions)
-            scores[rows] = self._distances((x[rows] - own.mean(axis=0)) @ basis, own @ basis, basis.T @ pooled @ basis)
+            mean, centred, gram = scatter(x[rows])
+            basis = principal(gram, self.directions)
+            from_own = centred @ basis + (mean - own.mean(axis=0)) @ basis
+            scores[rows] = self._distances(from_own, own @ basis, basis.T @ pooled @ basis)
         return scores
 
     def _distances(self, centred: Floats, own: Floats, pooled: Floats) -> Floats:
-        gram = scatter(own)[1]
+        gram = scatter(own)[2]
         covariance = (gram + self.prior * pooled) / (len(own) - 1 + self.prior)
         size = len(covariance)
         scale = np.trace(covariance) / size
@@ -87,7 +89,7 @@ class TrustedMahalanobis:
 
 def _within(reference: Floats, labels: Labels) -> Floats:
     """Within-class covariance (D, D) of all classes together."""
-    grams = [scatter(reference[rows])[1] for _, rows in by_class(labels)]
+    grams = [scatter(reference[rows])[2] for _, rows in by_class(labels)]
     freedom = max(1, len(reference) - len(grams))
     pooled: Floats = np.sum(grams, axis=0) / freedom
     return pooled
