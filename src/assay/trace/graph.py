@@ -92,7 +92,8 @@ def _data(index: Index) -> Iterator[Edge]:
         proof, role = f"manifests/{digest}.json", made["role"] or "made"
         for parent in made["parents"]:
             yield Edge(f"dataset:{parent}", f"dataset:{digest}", role, proof)
-        for share in made["sources"] if not made["parents"] else ():
+        root = not made["parents"] or not all(parent in index.histories for parent in made["parents"])
+        for share in made["sources"] if root else ():
             batch = f"batch:{share['source']}/{share['batch']}"
             if f"{share['source']}/{share['batch']}" not in index.batches:
                 yield Edge(f"source:{share['source']}", batch, "delivered", proof)
@@ -101,7 +102,8 @@ def _data(index: Index) -> Iterator[Edge]:
 
 def _models(index: Index) -> Iterator[Edge]:
     for digest, made in index.models.items():
-        yield Edge(f"dataset:{made['dataset']}", f"model:{digest}", "trained", f"models/{digest}.json")
+        if made["dataset"]:
+            yield Edge(f"dataset:{made['dataset']}", f"model:{digest}", "trained", f"models/{digest}.json")
     for envelope in index.envelopes["evidence"].values():
         node = f"evidence:{envelope.id}"
         yield Edge(f"model:{envelope.subjects['model']}", node, "measured", envelope.name)

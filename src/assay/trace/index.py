@@ -112,7 +112,8 @@ class Index:
             try:
                 readers[family](name, ledger.get(name))
             except (AssayError, KeyError, TypeError, ValueError, AttributeError) as error:
-                index.problems.append({"name": name, "reason": f"{type(error).__name__}: {error}"})
+                index._problem(name, f"{type(error).__name__}: {error}")
+        index._require_whole()
         return index
 
     @cached_property
@@ -166,6 +167,15 @@ class Index:
             for finding in listed
             if finding.action in REMOVING and scope.holds(RecordId.parse(finding.record_id))
         ]
+
+    def _require_whole(self) -> None:
+        """A dataset that another document names but that is not there could hide anything."""
+        named = {parent for made in self.histories.values() for parent in made["parents"]}
+        named |= {model["dataset"] for model in self.models.values() if model["dataset"]}
+        known = {problem["name"] for problem in self.problems}
+        for name in sorted(f"manifests/{digest}.json" for digest in named - self.histories.keys()):
+            if name not in known:
+                self._problem(name, "missing, but named by another document")
 
     def _record_list(self, history: Mapping[str, Any]) -> pa.Table | None:
         """Batch and row of every record, checked against the counts of the manifest; None when they do not agree."""
