@@ -68,5 +68,6 @@ build=(--file Dockerfile --tag "${image}" --build-arg "BASE_IMAGE=${base}" --bui
     --build-arg "CUDA=${CUDA:-0}" --build-arg "TORCH_INDEX=${TORCH_INDEX:-}")
 pip_settings
 # shellcheck disable=SC2086  # options are words
-DOCKER_BUILDKIT=1 ${engine} build ${BUILD_ARGS:-} "${build[@]}" .
+DOCKER_BUILDKIT=1 ${engine} build ${BUILD_ARGS:-} "${build[@]}" . ||
+    fail "the build failed; where no registry can be reached, BASE_IMAGE=debootstrap makes a base here"
 echo "${image}"

@@ -103,7 +103,7 @@ def test_a_missing_parameter_is_found_before_anything_is_sent(
 ) -> None:
     code, document, _ = assay(capsys, "submit", "retrain_on_drift", "--config", str(config))
     assert (code, document["error"]["type"]) == (2, "UnfitInput")
-    assert "parameter reference" in document["error"]["message"]
+    assert "parameter current, reference" in document["error"]["message"]
     code, document, _ = assay(capsys, "submit", "robust_training", "--config", str(config), "--param", "sorces=[]")
     assert (code, document["error"]["close"]) == (2, "sources")
     assert not server.requests

@@ -39,11 +39,13 @@ class Compiled:
         name: as Kubeflow shows it, such as ``robust-training``.
         yaml: both documents: the pipeline, and where its tasks run.
         defaults: value of every parameter that has one.
+        spec: the first document, as plain data, before the defaults went in.
     """
 
     name: str
     yaml: bytes
     defaults: Mapping[str, Any]
+    spec: Mapping[str, Any]
 
     @property
     def digest(self) -> str:
@@ -88,7 +90,7 @@ def compile_pipeline(name: str, config: Config | None, given: Mapping[str, Any] 
     text = _compile(pipeline, defaults)
     if text.count(SEPARATOR) != 1:
         raise AssayError(f"pipeline {name}", "one YAML document", "two: without the second no task finds its GPU")
-    return Compiled(spec["pipelineInfo"]["name"], text, defaults)
+    return Compiled(spec["pipelineInfo"]["name"], text, defaults, spec)
 
 
 def compile_components(folder: Path) -> list[Path]:

@@ -11,10 +11,8 @@ import yaml
 
 from assay.config import Config
 from assay.errors import Refused, UnfitInput
-from assay.kubeflow.compile import Compiled, compile_pipeline, parameters_of
-from assay.kubeflow.pipelines import load
-from assay.runner.arguments import check_arguments, select
-from assay.runner.run import pipeline_spec
+from assay.kubeflow.compile import Compiled, compile_pipeline
+from assay.runner.arguments import check_arguments
 
 __all__ = ["local_sources", "parse_given", "prepare", "require_cron", "require_managed_keys"]
 
@@ -25,10 +23,10 @@ def prepare(name: str, config: Config, given: Mapping[str, Any]) -> tuple[Compil
     Raises:
         UnknownName, UnfitInput: see `check_arguments`.
     """
-    spec = pipeline_spec(load(name, config.resources))
-    arguments = {**select(parameters_of(config), spec), **given}
-    check_arguments(arguments, spec)
-    return compile_pipeline(name, config), arguments
+    compiled = compile_pipeline(name, config)
+    arguments = {**compiled.defaults, **given}
+    check_arguments(arguments, compiled.spec)
+    return compiled, arguments
 
 
 def parse_given(pairs: Iterable[str]) -> dict[str, Any]:

@@ -56,10 +56,14 @@ def check_arguments(arguments: Mapping[str, Any], spec: Mapping[str, Any]) -> No
         UnfitInput: one is missing, of another type, not finite, or too large to be handed to a process.
     """
     check_types(arguments, spec)
-    for name, parameter in _parameters(spec).items():
-        if name not in arguments and "defaultValue" not in parameter and not parameter.get("isOptional"):
-            where = f"{_name(spec)}: parameter {name}"
-            raise UnfitInput(where, "nothing", "a value", parameter.get("description", ""))
+    missing = {
+        name: parameter
+        for name, parameter in sorted(_parameters(spec).items())
+        if name not in arguments and "defaultValue" not in parameter and not parameter.get("isOptional")
+    }
+    if missing:
+        where = f"{_name(spec)}: parameter {', '.join(missing)}"
+        raise UnfitInput(where, "nothing", "a value", next(iter(missing.values())).get("description", ""))
 
 
 def check_types(arguments: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
