@@ -229,11 +229,9 @@ def _point_at_head(registry: Registry, workspace: Workspace, target: Target) -> 
     for _ in range(MOST_RACES):
         last = history(workspace.ledger, workspace.keyring, target)[-1]
         version = registry.register(last)
-        if registry.aliases(target.model).get(target.alias) != version:
-            registry.point(last, version)
-            continue
-        if history(workspace.ledger, workspace.keyring, target)[-1].id == last.id:
+        if registry.aliases(target.model).get(target.alias) == version:
             return last.sequence
+        registry.point(last, version)
     raise AssayError(
         f"alias {place_of(target)}", f"moved {MOST_RACES} times meanwhile", "one that stays", "Run it again."
     )

@@ -169,6 +169,16 @@ def race(home: str, folders: list[str], barrier: Any, answers: Any) -> None:
     answers.put(done)
 
 
+def run_all(running: list[Any], answers: Any) -> list[Any]:
+    """What all the processes answered; one that failed fails the test."""
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(timeout=500)
+    assert [process.exitcode for process in running] == [0] * len(running)
+    return [answers.get() for _ in running]
+
+
 def run_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each: int) -> None:
     """Four processes, each promoting its own evidence, all at once."""
     workspace, _ = prepared(tmp_path / "base")
@@ -184,11 +194,7 @@ def run_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each: int) -> None
         lanes.append(lane)
     barrier, answers = PROCESSES.Barrier(4), PROCESSES.SimpleQueue()
     running = [PROCESSES.Process(target=race, args=(str(workspace.home), lane, barrier, answers)) for lane in lanes]
-    for process in running:
-        process.start()
-    told = [answers.get() for _ in running]
-    for process in running:
-        process.join(timeout=60)
+    told = run_all(running, answers)
     promotions = history(workspace.ledger, workspace.keyring, TARGET)
     assert [made.sequence for made in promotions] == list(range(1, 4 * each + 1))
     said = sorted((sequence, evidence) for lane in told for sequence, evidence, _ in lane)
@@ -229,12 +235,7 @@ def test_four_processes_promoting_the_same_measurement_make_one_promotion(
     barrier, answers = PROCESSES.Barrier(4), PROCESSES.SimpleQueue()
     arguments = (str(workspace.home), str(candidate.folder), barrier, answers)
     running = [PROCESSES.Process(target=same, args=arguments) for _ in range(4)]
-    for process in running:
-        process.start()
-    told = {answers.get() for _ in running}
-    for process in running:
-        process.join(timeout=60)
-    assert len(told) == 1
+    assert len(set(run_all(running, answers))) == 1
     assert list(state(workspace)["versions"]) == ["1"]
     assert len(workspace.ledger.names("promotions/")) == 1
 

@@ -116,6 +116,27 @@ def test_a_decision_that_compared_with_a_champion_since_replaced_is_refused(
     assert state(workspace) == before
 
 
+def test_an_alias_set_late_never_undoes_a_later_promotion(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between reading the ledger and setting the alias, another promotion goes all the way: the alias ends there."""
+    slow, fast = (Candidate(workspace, tmp_path / name, name.encode()) for name in ("slow", "fast"))
+    slow.gate()
+    fast.gate()
+    point = Registry.point
+
+    def overtaken(self: Registry, promotion: Any, version: str) -> None:
+        monkeypatch.setattr(Registry, "point", point)
+        assert fast.promote()["sequence"] == 2
+        assert state(workspace)["aliases"] == {"champion": "2"}
+        point(self, promotion, version)
+
+    monkeypatch.setattr(Registry, "point", overtaken)
+    answer = slow.promote()
+    assert (answer["sequence"], answer["head"]) == (1, 2)
+    assert state(workspace)["aliases"] == {"champion": "2"}
+
+
 def test_targets_do_not_touch_each_other(workspace: Workspace, tmp_path: Path) -> None:
     other = Target(model="digits", alias="next")
     candidate = Candidate(workspace, tmp_path)
