@@ -71,7 +71,7 @@ class StepFailed(AssayError):
     """
 
     def __init__(self, failure: Failure, log: Path) -> None:
-        super().__init__(f"step {failure.task}: {failure.error}: {failure.message}", fix=f"The whole log: {log}")
+        super().__init__(f"step {failure.task}: {failure.error}: {failure.message.rstrip('.')}", fix=f"The whole log: {log}")
         self.failure = failure
         self.exit_code = failure.exit_code
 
