@@ -71,7 +71,8 @@ class StepFailed(AssayError):
     """
 
     def __init__(self, failure: Failure, log: Path) -> None:
-        super().__init__(f"step {failure.task}: {failure.error}: {failure.message.rstrip('.')}", fix=f"The whole log: {log}")
+        said = f"{failure.error}: {failure.message.rstrip('.')}"
+        super().__init__(f"step {failure.task}: {said}", fix=f"The whole log: {log}")
         self.failure = failure
         self.exit_code = failure.exit_code
 
