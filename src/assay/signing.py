@@ -7,6 +7,7 @@ verifier reads comes from the verified bytes only.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -295,6 +296,9 @@ def _signed_by(envelope: Envelope, entry: KeyEntry) -> bool:
 def _envelope(data: bytes, where: str) -> Envelope:
     document = canonical.loads(data, where, MAX_ENVELOPE_BYTES)
     try:
+        texts = [document["payload"], *(entry["sig"] for entry in document["signatures"])]
+        if any(base64.b64encode(base64.b64decode(text)).decode() != text for text in texts):
+            raise ValueError("base64 in another form than the one every encoder writes")
         envelope = Envelope.from_dict(document)
     except Exception as error:  # the parser raises many kinds
         raise UnfitInput(where, f"{type(error).__name__}: {error}", "a DSSE envelope") from error

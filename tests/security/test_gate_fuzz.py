@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import random
 from typing import Any
 
@@ -38,31 +37,13 @@ def opens(data: bytes) -> bool:
 
 
 def flips(count: int, seed: int) -> int:
-    """Accepted envelopes among so many with one byte changed where it matters.
-
-    A changed byte may leave the meaning alone: the case of a hexadecimal digit, or a bit that base64 ignores. So an
-    accepted one must carry exactly the payload that was signed.
-    """
+    """Accepted envelopes among so many with one bit flipped anywhere."""
     rng = random.Random(seed)
-    signed = peek(ENVELOPE)
     accepted = 0
     for _ in range(count):
         at, bit = rng.randrange(len(ENVELOPE)), 1 << rng.randrange(8)
-        flipped = ENVELOPE[:at] + bytes([ENVELOPE[at] ^ bit]) + ENVELOPE[at + 1 :]
-        if opens(flipped):
-            assert peek(flipped) == signed
-            accepted += _within_strings(flipped)
+        accepted += opens(ENVELOPE[:at] + bytes([ENVELOPE[at] ^ bit]) + ENVELOPE[at + 1 :])
     return accepted
-
-
-def _within_strings(flipped: bytes) -> int:
-    """1 when the flipped envelope still says something else than the signed one."""
-    first, second = canonical.loads(ENVELOPE), canonical.loads(flipped)
-    same_payload = base64.b64decode(first["payload"]) == base64.b64decode(second["payload"])
-    same_signature = [one["sig"].lower() for one in first["signatures"]] == [
-        one["sig"].lower() for one in second["signatures"]
-    ]
-    return int(not (same_payload and same_signature))
 
 
 def test_the_envelope_itself_opens() -> None:
