@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def fresh(folder: Path) -> Path:
-    """The folder, empty: two runs in one place have one configuration digest."""
+    """The folder, empty."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
@@ -68,7 +67,16 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 def _ledger(ledger: FileLedger) -> dict[str, str]:
-    identify: Callable[[str, bytes], str] = lambda name, data: (  # noqa: E731  # two kinds of names, told by the ending
-        payload_id(peek(data)) if name.endswith(".dsse.json") else canonical.sha256(data)
-    )
-    return {name: identify(name, ledger.get(name)) for name in ledger.names()}
+    """What every name is bound to, signatures and times aside; the run's own id, which a path goes into, is ``RUN``."""
+    runs = {name.split("/")[1] for name in ledger.names("runs/")}
+    found = {}
+    for name in ledger.names():
+        data = ledger.get(name)
+        if name.endswith(".dsse.json"):
+            found[name] = payload_id(peek(data))
+            continue
+        for run in runs:
+            data = data.replace(run.encode(), b"RUN")
+        folder = name.rpartition("-")[0] if name.startswith("runs/") else name
+        found["/".join("RUN" if part in runs else part for part in folder.split("/"))] = canonical.sha256(data)
+    return found
