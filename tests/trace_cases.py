@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,9 @@ from assay import canonical, lineage
 from assay.config.root import Target
 from assay.data.dataset import Dataset
 from assay.data.findings import Finding, findings_bytes, split, tally
-from assay.ledger import put_document, put_folder
+from assay.ledger import put_document
+from assay.models.record import put_model
+from assay.models.spec import SPEC, Trained, read_spec, spec_bytes
 from assay.workspace import Workspace
 
 CHAMPION, CANARY = Target(model="digits", alias="champion"), Target(model="digits", alias="canary")
@@ -84,6 +86,7 @@ def tell(folder: Path) -> Story:
 
 def findings() -> list[Finding]:
     return [
+        Finding("bad/1:0", "range", 2.0, "far_out", "flag"),
         Finding("bad/1:5", "range", 3.0, "out_of_range", "quarantine"),
         Finding("lost/1:0", "duplicate", 1.0, "copy", "quarantine"),
         Finding("lost/1:1", "duplicate", 1.0, "copy", "quarantine"),
@@ -97,20 +100,15 @@ def bind_batch(workspace: Workspace, name: str) -> None:
     put_document(workspace.ledger, f"batches/{name}.json", document)
 
 
-def bind_model(workspace: Workspace, digest: str, files: dict[str, str], trained_on: str) -> None:
-    document = {
-        "schema": "assay.model-record/v1",
-        "model": digest,
-        "files": files,
-        "dataset": trained_on,
-        "content_digest": "",
-        "method": "cross_entropy",
-        "threat": "",
-        "seed": 0,
-        "code": "",
-        "image": "",
-    }
-    put_document(workspace.ledger, f"models/{digest}.json", document)
+def bind_model(workspace: Workspace, name: str, trained_on: str) -> str:
+    """A model of which the ledger holds the record and the one file that trace reads; returns its digest."""
+    spec = canonical.dumps({"name": name, "trained": {"dataset": trained_on}})
+    files = {"model.json": canonical.sha256(spec)}
+    digest = canonical.tree_digest(files)
+    document = {"schema": "assay.model-record/v1", "model": digest, "files": files, "dataset": trained_on}
+    workspace.ledger.put(f"models/{digest}/model.json", spec)
+    put_document(workspace.ledger, f"models/{digest}.json", document | {"method": "", "threat": ""})
+    return digest
 
 
 def promoted(
@@ -120,15 +118,14 @@ def promoted(
     folder.mkdir(parents=True)
     subjects = {"holdout": holdout.manifest.digest, "dataset": data.manifest.digest}
     made = Candidate(workspace, folder, folder.name.encode(), subjects=subjects)
+    trained = Trained(method="cross_entropy", dataset=data.manifest.digest)
+    spec = replace(read_spec(made.model), trained=trained)
+    (made.model / SPEC).write_bytes(spec_bytes(spec, folder.name.encode(), b"golden"))
     with lineage.step("train", run, workspace) as record:
         record.uses(data, "training")
-        bind_model(
-            workspace,
-            made.digest,
-            put_folder(workspace.ledger, f"models/{made.digest}", made.model),
-            data.manifest.digest,
-        )
-        record.writes("model", made.digest)
+        made.digest = put_model(record, made.model, spec)
+    made.evidence = replace(made.evidence, subjects=made.evidence.subjects | {"model": made.digest})
+    made.write_evidence()
     assert made.gate(policy(), target, run=run)["decision"] == "promote"
     made.promote(target, run=run)
     return made

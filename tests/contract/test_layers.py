@@ -22,10 +22,9 @@ MAY_USE_KFP = (
     "cli/runs.py",
     "cli/doctor.py",
 )
-TORCH_FREE = (
-    "assay.ingest.step", "assay.sanitize.step", "assay.gate.step", "assay.promote", "assay.monitor", "assay.trace", "assay.contain",
-    "assay.verify", "assay.audit", "assay.report.page", "assay.quarantine", "assay.cli.main", "assay.config",
-)  # fmt: skip
+STEP_MODULES = ("ingest.step", "sanitize.step", "gate.step", "promote", "monitor", "trace", "contain")
+OTHER_MODULES = ("verify", "audit", "report.page", "quarantine", "cli.main", "config")
+TORCH_FREE = tuple(f"assay.{name}" for name in (*STEP_MODULES, *OTHER_MODULES))
 
 
 def imports(file: Path) -> list[str]:

@@ -36,9 +36,7 @@ class World:
             self._bind(made)
         for k in range(models):
             trained = self.made[self.rng.integers(len(self.made))]
-            files = {"weights": canonical.sha256(f"{seed}/{k}".encode())}
-            digest = canonical.tree_digest(files)
-            bind_model(workspace, digest, files, trained.manifest.digest)
+            digest = bind_model(workspace, f"{seed}/{k}", trained.manifest.digest)
             self.learned[digest] = set(trained.record_ids)
 
     def _bind(self, made: Dataset) -> None:

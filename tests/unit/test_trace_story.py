@@ -14,6 +14,7 @@ from trace_cases import Story, environment, tell
 from assay import canonical
 from assay.cli.main import run as assay
 from assay.contain import TAG, contain
+from assay.data.findings import Finding, findings_bytes
 from assay.errors import UnfitInput, UnknownName, Unreachable
 from assay.registry import Registry
 from assay.signing import Keyring, unseal
@@ -116,7 +117,8 @@ def test_a_batch_that_was_taken_out_whole_reached_no_model(story: Story) -> None
 
 
 def test_a_flagged_record_is_not_called_removed(story: Story) -> None:
-    assert not [one for one in ask(story, "record:good/1:0")["nodes"] if one["kind"] == "removed"]
+    for ref in ("record:good/1:0", "record:bad/1:0"):
+        assert not [one for one in ask(story, ref)["nodes"] if one["kind"] == "removed"]
 
 
 def test_counts_in_scope_are_those_of_the_record_lists(story: Story) -> None:
@@ -151,6 +153,7 @@ def test_a_run_leads_to_what_it_made_and_back_to_what_it_read(story: Story) -> N
     answer = ask(story, "run:r1")
     assert reached(answer, "model") == {f"model:{story.old.digest}", f"model:{story.other.digest}"}
     assert above(answer, "batch") == {"batch:bad/1", "batch:good/1", "batch:lost/1", "batch:trusted/1"}
+    assert not [edge for edge in answer["edges"] if edge["relation"] in ("read by sanitize", "read by train")]
 
 
 def test_a_holdout_leads_to_what_was_decided_on_it(story: Story) -> None:
@@ -224,6 +227,46 @@ def test_a_document_that_somebody_changed_is_named_and_proves_nothing(
         assert name not in {edge["proof"] for edge in answer["edges"]}
 
 
+@pytest.mark.parametrize(
+    ("family", "old", "new"),
+    [("manifests", b'"step":"sanitize"', b'"step":"sanitise"'), ("models", None, b"0" * 64), ("findings", None, None),
+     ("runs", b'"kind":"dataset"', b'"kind":"datasep"')],
+)  # fmt: skip
+def test_a_document_changed_with_care_is_named_too(
+    story: Story, copy: Workspace, family: str, old: bytes | None, new: bytes | None
+) -> None:
+    """It still parses and has the right schema; only its name, or the file it sums up, gives the change away."""
+    name = next(name for name in copy.ledger.names(f"{family}/") if name.count("/") < 3 and _touches(story, name))
+    data = copy.ledger.get(name)
+    if family == "findings":
+        changed = findings_bytes([Finding("lost/1:0", "duplicate", 1.0, "copy", "quarantine")])
+    else:
+        changed = data.replace(old or _trained_on(data), new or b"")
+    assert changed != data
+    (copy.home / "ledger" / name).write_bytes(changed)
+    answer = trace("record:bad/1:5", copy.ledger, copy.keyring)
+    assert [problem["name"] for problem in answer["problems"]] == [name]
+
+
+def test_a_model_folder_that_says_something_else_is_named(story: Story, copy: Workspace) -> None:
+    name = f"models/{story.old.digest}/model.json"
+    data = copy.ledger.get(name)
+    (copy.home / "ledger" / name).write_bytes(data.replace(_trained_on(data), b"0" * 64))
+    answer = trace("source:bad", copy.ledger, copy.keyring)
+    assert [problem["name"] for problem in answer["problems"]] == [f"models/{story.old.digest}.json"]
+
+
+def test_a_model_record_under_another_models_name_is_named(story: Story, copy: Workspace) -> None:
+    other = copy.ledger.get(f"models/{story.new.digest}.json")
+    answer = damage(copy, f"models/{story.old.digest}.json", other)
+    assert [problem["name"] for problem in answer["problems"]] == [f"models/{story.old.digest}.json"]
+
+
+def _trained_on(data: bytes) -> bytes:
+    document = canonical.loads(data)
+    return str(document.get("dataset") or document["trained"]["dataset"]).encode()
+
+
 def _touches(story: Story, name: str) -> bool:
     """Whether a name is of the documents that a trace of bad/1:5 reads."""
     wanted = {
@@ -231,6 +274,7 @@ def _touches(story: Story, name: str) -> bool:
         "findings": story.kept.manifest.history.findings,
         "records": story.ingested.manifest.content_digest,
         "batches": "bad/1",
+        "models": story.old.digest,
     }
     return wanted.get(name.partition("/")[0], "") in name
 

@@ -33,5 +33,6 @@ def command(
     workspace = Workspace.from_env()
     created += workspace.initialise()
     lines = [f"wrote {name}" for name in created] + [f"left {name} as it is" for name in left]
-    lines.append(f"Next: name your sources in {folder / 'assay.yaml'}, then: assay run --config {folder / 'assay.yaml'}")
+    config = folder / "assay.yaml"
+    lines.append(f"Next: name your sources in {config}, then: assay run --config {config}")
     answer({"created": created, "kept": left, "home": str(workspace.home)}, json, lines)

@@ -109,6 +109,7 @@ class Digits:
                         "without_champion": "holds",
                     },
                     {"rule": "sound"},
+                    {"rule": "stronger_than_training"},
                 ]
             },
             "promote": {"model": "digits", "alias": "champion"},

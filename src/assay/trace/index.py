@@ -1,7 +1,7 @@
 """What the ledger says, verified document by document, in the shape a walk needs.
 
 A manifest, step and list of findings carry the SHA-256 of their bytes in their name; a model's name is the digest of
-its list of files; evidence, decisions and promotions are signed. What does not hold is kept out and listed under
+its list of files, one of which says what it was trained on; evidence, decisions and promotions are signed. What does not hold is kept out and listed under
 ``problems``, so that an answer never silently rests on, or lacks, a document that somebody changed. An envelope whose
 signature cannot be verified with the given keys stays in, marked: an incident is no time to hide edges.
 """
@@ -216,8 +216,13 @@ class Index:
 
     def _model(self, name: str, data: bytes) -> None:
         document = canonical.require_schema(canonical.loads(data, name), "assay.model-record", name)
-        _require(canonical.tree_digest(document["files"]) == _stem(name), "files of another model")
-        self.models[_stem(name)] = document
+        digest = _stem(name)
+        _require(canonical.tree_digest(document["files"]) == digest, "files of another model")
+        spec = self.ledger.get(f"models/{digest}/model.json")
+        _require(canonical.sha256(spec) == document["files"]["model.json"], "a model.json of another SHA-256")
+        trained = canonical.loads(spec, name)["trained"]
+        _require(trained["dataset"] == document["dataset"], "another training dataset than its model.json")
+        self.models[digest] = document
 
     def _step(self, name: str, data: bytes) -> None:
         document = canonical.require_schema(canonical.loads(data, name), "assay.step", name)

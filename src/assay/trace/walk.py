@@ -187,8 +187,6 @@ def _removals(
     edges: set[Edge] = set()
     for digest, made in graph.index.histories.items():
         parents = {f"dataset:{parent}" for parent in made["parents"]} & sides.keys()
-        if made["parents"] and not parents:
-            continue
         findings = graph.index.removed(digest, scope)
         if not findings:
             continue

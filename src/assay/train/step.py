@@ -96,7 +96,8 @@ def _fit(
             content_digest=records.manifest.content_digest,
             method=config.method.name,
             threat=threat.key if method.defends else "",
-            config=config.to_json(),
+            # every setting of the method, so that a gate can tell whether an attack was stronger than this one
+            config=config.to_json() | {"method": {"name": config.method.name, "settings": catalog.settings(method)}},
             code=versions.code_digest(),
             image=versions.image(),
             machine=versions.machine() | {"device": _device_name(device)},
