@@ -119,7 +119,7 @@ def promoted(
     subjects = {"holdout": holdout.manifest.digest, "dataset": data.manifest.digest}
     made = Candidate(workspace, folder, folder.name.encode(), subjects=subjects)
     trained = Trained(method="cross_entropy", dataset=data.manifest.digest)
-    spec = replace(read_spec(made.model), trained=trained)
+    spec = read_spec(made.model).model_copy(update={"trained": trained})
     (made.model / SPEC).write_bytes(spec_bytes(spec, folder.name.encode(), b"golden"))
     with lineage.step("train", run, workspace) as record:
         record.uses(data, "training")

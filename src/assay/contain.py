@@ -66,12 +66,9 @@ def contain(ref: str, workspace: Workspace, *, apply: bool = False, reason: str 
 def _affected(traced: dict[str, Any], index: Index) -> dict[str, Any]:
     """What a trace reached, the models behind the versions and promotions included."""
     near = [node for node in traced["nodes"] if node["side"] != "upstream"]
-    promotions = {node["id"].partition(":")[2] for node in near if node["kind"] == "promotion"}
     models = {node["id"].partition(":")[2] for node in near if node["kind"] == "model"}
     models |= {node["model"] for node in near if node["kind"] in ("promotion", "model_version")}
-    serving = [
-        found | {"rollback": _rollback(found, models, promotions, index)} for found in traced["reached"]["serving"]
-    ]
+    serving = [found | {"rollback": _rollback(found, models, index)} for found in traced["reached"]["serving"]]
     return {
         "ref": traced["ref"],
         "models": sorted(models),
@@ -81,7 +78,7 @@ def _affected(traced: dict[str, Any], index: Index) -> dict[str, Any]:
     }
 
 
-def _rollback(found: dict[str, Any], models: set[str], promotions: set[str], index: Index) -> dict[str, Any] | None:
+def _rollback(found: dict[str, Any], models: set[str], index: Index) -> dict[str, Any] | None:
     """The last verified promotion before the one that serves, of a model that nothing is known against."""
     place = found["alias"].partition(":")[2]
     earlier = [
@@ -91,7 +88,7 @@ def _rollback(found: dict[str, Any], models: set[str], promotions: set[str], ind
     ]
     for made in sorted(earlier, key=_sequence, reverse=True):
         model = made.subjects["model"]
-        if model not in models and made.id not in promotions and model not in index.incidents:
+        if model not in models and model not in index.incidents:
             return {"version": index.version_of(made), "model": model, "sequence": _sequence(made)}
     return None
 

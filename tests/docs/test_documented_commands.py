@@ -46,6 +46,7 @@ def test_make_targets_exist(page: str, command: str) -> None:
     assert done.returncode == 0, f"{page}: {done.stderr}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", sorted({claim for page in PAGES for claim in QUOTED.findall(page.read_text())}))
 def test_quoted_pytest_lines_select_tests(claim: str) -> None:
     line = [sys.executable, "-m", *shlex.split(claim), "--collect-only", "-q", "-p", "no:cacheprovider", "-m", ""]

@@ -230,7 +230,7 @@ def test_a_document_that_somebody_changed_is_named_and_proves_nothing(
 @pytest.mark.parametrize(
     ("family", "old", "new"),
     [("manifests", b'"step":"sanitize"', b'"step":"sanitise"'), ("models", None, b"0" * 64), ("findings", None, None),
-     ("runs", b'"kind":"dataset"', b'"kind":"datasep"')],
+     ("runs", b'"context":""', b'"context":"?"')],
 )  # fmt: skip
 def test_a_document_changed_with_care_is_named_too(
     story: Story, copy: Workspace, family: str, old: bytes | None, new: bytes | None

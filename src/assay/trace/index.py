@@ -1,9 +1,10 @@
 """What the ledger says, verified document by document, in the shape a walk needs.
 
 A manifest, step and list of findings carry the SHA-256 of their bytes in their name; a model's name is the digest of
-its list of files, one of which says what it was trained on; evidence, decisions and promotions are signed. What does not hold is kept out and listed under
-``problems``, so that an answer never silently rests on, or lacks, a document that somebody changed. An envelope whose
-signature cannot be verified with the given keys stays in, marked: an incident is no time to hide edges.
+its list of files, one of which says what it was trained on; evidence, decisions and promotions are signed. What does
+not hold is kept out and listed under ``problems``, so that an answer never silently rests on, or lacks, a document that
+somebody changed. An envelope whose signature cannot be verified with the given keys stays in, marked: an incident is no
+time to hide edges.
 """
 
 from __future__ import annotations
