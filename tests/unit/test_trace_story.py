@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trace_cases import Story, environment, tell
+from trace_cases import CHAMPION, Story, environment, promoted, tell
 
 from assay import canonical
 from assay.cli.main import run as assay
@@ -256,6 +256,17 @@ def test_a_model_folder_that_says_something_else_is_named(story: Story, copy: Wo
     assert [problem["name"] for problem in answer["problems"]] == [f"models/{story.old.digest}.json"]
 
 
+def test_a_model_whose_files_were_exchanged_is_named(story: Story, copy: Workspace) -> None:
+    """The record lists other weights, or model.json says another method: the dataset stays, the name does not fit."""
+    record, spec = f"models/{story.old.digest}.json", f"models/{story.old.digest}/model.json"
+    for name, old, new in ((record, canonical.sha256(b"old"), "0" * 64), (spec, "cross_entropy", "huber")):
+        data = copy.ledger.get(name)
+        assert old.encode() in data
+        answer = damage(copy, name, data.replace(old.encode(), new.encode()))
+        assert [problem["name"] for problem in answer["problems"]] == [record]
+        (copy.home / "ledger" / name).write_bytes(data)
+
+
 def test_a_model_record_under_another_models_name_is_named(story: Story, copy: Workspace) -> None:
     other = copy.ledger.get(f"models/{story.new.digest}.json")
     answer = damage(copy, f"models/{story.old.digest}.json", other)
@@ -379,6 +390,15 @@ def test_contain_lists_what_is_affected_and_where_to_go_back_to(story: Story) ->
 def test_the_rollback_is_the_last_promotion_that_is_not_affected(story: Story) -> None:
     (serving,) = contain(f"model:{story.new.digest}", story.workspace)["serving"]
     assert serving["rollback"] == {"version": "digits/1", "model": story.old.digest, "sequence": 1}
+
+
+def test_the_way_back_skips_every_affected_promotion(story: Story, copy: Workspace, tmp_path: Path) -> None:
+    """Sequence 3 is good, 4 and 5 learned from the bad supplier: from 5 the way leads to 3, not to 4, 2 or 1."""
+    with environment(copy.home):
+        for name, data in (("third", story.clean), ("fourth", story.kept), ("fifth", story.kept)):
+            last = promoted(copy, tmp_path / name, data, story.holdout, CHAMPION, "r3")
+        (champion,) = (one for one in contain("source:bad", copy)["serving"] if one["alias"] == "alias:digits@champion")
+    assert (champion["model"], champion["sequence"], champion["rollback"]["sequence"]) == (last.digest, 5, 3)
 
 
 @pytest.mark.parametrize("ref", ["model:digits/3", "alias:digits@champion"])
