@@ -3,6 +3,9 @@
 Every finished step is first written whole into ``<home>/outbox``, then delivered, then taken out. So a step that is
 killed, or that finds no MLflow, loses nothing: whoever delivers next delivers what waits, oldest first. Delivery is
 idempotent (`assay.mlflow_copy`), hence each record shows up exactly once. One process of a home delivers at a time.
+
+Loading MLflow costs each process seconds. A run on one machine therefore sets ``ASSAY_MLFLOW_DEFER``: its steps leave
+their records in the outbox, and the process that runs them delivers all at its end (`flush`).
 """
 
 from __future__ import annotations
@@ -25,10 +28,12 @@ from assay.mlflow_copy import Rejected, copy_entry, entry_of
 
 if TYPE_CHECKING:
     from assay.lineage import StepRecord
+    from assay.workspace import Workspace
 
+DEFER = "ASSAY_MLFLOW_DEFER"
 LOCK_WAIT_S = 30.0
 
-__all__ = ["deliver"]
+__all__ = ["DEFER", "deliver", "flush"]
 
 _log = logging.getLogger("assay.mlflow")
 
@@ -45,10 +50,29 @@ def deliver(record: StepRecord) -> None:
     entry = entry_of(record)
     try:
         _enter(outbox, entry)
+        if os.environ.get(DEFER):
+            return
         with _alone(outbox):
             failure = _deliver_all(outbox, uri, record.workspace.home)
     except OSError:  # a home that cannot be written: no outbox, so one try
         failure = _attempt(entry, uri, record.workspace.home)
+    _tell(failure, outbox, uri)
+
+
+def flush(workspace: Workspace) -> None:
+    """Deliver what waits in the outbox; like `deliver` it never raises for MLflow's sake."""
+    uri, outbox = workspace.tracking_uri, workspace.home / "outbox"
+    if not outbox.is_dir() or not _waiting(outbox, uri):
+        return
+    try:
+        with _alone(outbox):
+            failure: Exception | None = _deliver_all(outbox, uri, workspace.home)
+    except OSError as error:
+        failure = error
+    _tell(failure, outbox, uri)
+
+
+def _tell(failure: Exception | None, outbox: Path, uri: str) -> None:
     if failure is not None:
         waiting = len(_waiting(outbox, uri))
         _log.warning(

@@ -56,7 +56,7 @@ def _run(
     name: str, config: Config, given: dict[str, Any], workspace: Workspace, planted: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """Run and tell: the JSON document, and the lines for people."""
-    from assay import local_run
+    from assay import local_run, mlflow_mirror
     from assay.cli._run_view import progress_line
     from assay.kubeflow.pipelines import load
     from assay.runner import arguments
@@ -66,9 +66,13 @@ def _run(
     run = local_run.run_id(config, name, given)
     values = {**arguments.select(arguments.from_config(config), pipeline_spec(pipeline)), **given}
     notes.print(f"run {run}")
+    environment = {**workspace.environment(), "ASSAY_RUN_ID": run, mlflow_mirror.DEFER: "1"}
+    mlflow_mirror.flush(workspace)  # what an interrupted run left, while the files it names are still there
     with local_run.exclusive(local_run.run_folder(workspace, run)) as folder:
-        environment = {**workspace.environment(), "ASSAY_RUN_ID": run}
-        result = run_pipeline(pipeline, values, folder=folder, environment=environment, on_step=progress_line)
+        try:
+            result = run_pipeline(pipeline, values, folder=folder, environment=environment, on_step=progress_line)
+        finally:
+            mlflow_mirror.flush(workspace)
         result.require()
         if not result.ran("gate"):
             return _action(run, name, result)

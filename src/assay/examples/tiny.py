@@ -58,12 +58,12 @@ class Tiny:
                     }
                 ]
             },
-            "filter": {"detectors": {"spectral": {}}},
+            "filter": {"detectors": {"spectral": {}}, "permutations": 199, "epochs": 4},
             "train": {
                 "model": {"name": "linear"},
                 "method": {"name": "cross_entropy"},
                 "threat": "linf:0.05",
-                "epochs": 40,
+                "epochs": 20,
                 "batch_size": 16,
                 "learning_rate": 0.05,
                 "threads": 1,

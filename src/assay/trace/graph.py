@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from assay import canonical
 from assay.trace.index import Envelope, Index, place_of
 from assay.trace.ref import KINDS
 
@@ -64,7 +65,8 @@ class Graph:
             return {"sha256": index.batches[name]["sha256"]}
         if kind == "dataset" and name in index.histories:
             made = index.histories[name]
-            return {field: made[field] for field in ("step", "role", "records", "content_digest")}
+            digest = canonical.digest(made["content"])
+            return {field: made[field] for field in ("step", "role", "records")} | {"content_digest": digest}
         if kind == "model" and name in index.models:
             made = index.models[name]
             incidents = {"incidents": index.incidents[name]} if name in index.incidents else {}

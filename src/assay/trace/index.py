@@ -76,7 +76,7 @@ class Index:
         ledger: where they are.
         keyring: whose signatures count.
         batches: document of every batch, by ``<source>/<batch>``.
-        histories: of every dataset, by manifest digest, with ``records`` and ``content_digest`` added.
+        histories: of every dataset, by manifest digest, with its number of ``records`` and its ``content`` added.
         models: record of every model, by digest.
         envelopes: by family and id; promotions in order of target and sequence.
         versions: registered version by promotion id.
@@ -144,7 +144,7 @@ class Index:
         held = sum(int(share["records"]) for share in shares)
         if scope.row is None or not held:
             return held
-        keys = self._record_list(history)
+        keys = self._record_list(digest)
         if keys is None:
             return held  # the list is gone or broken: the record may be in there, and the problem is listed
         mine = pc.and_(pc.equal(keys["batch"], f"{scope.source}/{scope.batch}"), pc.equal(keys["row"], scope.row))
@@ -178,21 +178,24 @@ class Index:
             if name not in known:
                 self._problem(name, "missing, but named by another document")
 
-    def _record_list(self, history: Mapping[str, Any]) -> pa.Table | None:
+    def record_list_of(self, digest: str) -> str:
+        """The ledger's name of the list of records of a dataset."""
+        return f"records/{canonical.digest(self.histories[digest]['content'])}.parquet"
+
+    def _record_list(self, digest: str) -> pa.Table | None:
         """Batch and row of every record, checked against the counts of the manifest; None when they do not agree."""
-        digest = history["content_digest"]
-        if digest not in self._lists:
-            name = f"records/{digest}.parquet"
+        name, history = self.record_list_of(digest), self.histories[digest]
+        if name not in self._lists:
             try:
                 keys = pq.read_table(io.BytesIO(self.ledger.get(name)), columns=["batch", "row"])
                 counted = {entry["values"]: entry["counts"] for entry in keys["batch"].value_counts().to_pylist()}
                 wanted = {f"{share['source']}/{share['batch']}": share["records"] for share in history["sources"]}
                 _require(counted == wanted, "other records than the manifest counts")
-                self._lists[digest] = keys
+                self._lists[name] = keys
             except (AssayError, pa.ArrowException, OSError, KeyError) as error:
                 self._problem(name, str(error))
-                self._lists[digest] = None
-        return self._lists[digest]
+                self._lists[name] = None
+        return self._lists[name]
 
     def _problem(self, name: str, reason: str) -> None:
         problem = {"name": name, "reason": reason}
@@ -209,11 +212,8 @@ class Index:
         digest = _stem(name)
         _require(canonical.sha256(data) == digest, "bytes of another SHA-256")
         document = canonical.require_schema(canonical.loads(data, name), "assay.manifest", name)
-        content, history = document["content"], document["history"]
-        self.histories[digest] = history | {
-            "records": content["records"],
-            "content_digest": canonical.digest(content),
-        }
+        content = document["content"]
+        self.histories[digest] = document["history"] | {"records": content["records"], "content": content}
 
     def _model(self, name: str, data: bytes) -> None:
         document = canonical.require_schema(canonical.loads(data, name), "assay.model-record", name)

@@ -215,8 +215,9 @@ def _through_record(graph: Graph, edges: set[Edge], batch: str, record: str) -> 
 
 
 def _list_of(graph: Graph, edge: Edge) -> str:
-    history = graph.index.histories.get(edge.end.partition(":")[2])
-    return f"records/{history['content_digest']}.parquet" if history and edge.end.startswith("dataset:") else edge.proof
+    digest = edge.end.partition(":")[2]
+    held = edge.end.startswith("dataset:") and digest in graph.index.histories
+    return graph.index.record_list_of(digest) if held else edge.proof
 
 
 def _add_makers(graph: Graph, edges: set[Edge], sides: dict[str, str]) -> None:
