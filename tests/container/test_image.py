@@ -13,7 +13,7 @@ import pytest
 
 from assay import __version__
 
-pytestmark = [pytest.mark.container, pytest.mark.xdist_group("container")]
+pytestmark = [pytest.mark.container]
 IMAGE = os.environ.get("IMAGE", f"localhost/assay-python:{__version__}")
 LIMITS = (
     "--rm --network none --memory 4g --cpus 2 --pids-limit 400 --read-only --tmpfs /tmp:rw,size=512m "

@@ -54,7 +54,6 @@ def test_quoted_pytest_lines_select_tests(claim: str) -> None:
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-@pytest.mark.xdist_group("documented")
 @pytest.mark.parametrize(("page", "command"), OURS, ids=[f"{page}: {command}" for page, command in OURS])
 def test_documented_command_runs(page: str, command: str, reader: dict[str, str], reader_folder: Path) -> None:
     argv = [sys.executable, "-m", "assay.cli", *shlex.split(command)[1:]]

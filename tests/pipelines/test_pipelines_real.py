@@ -21,7 +21,6 @@ from assay.runner.result import RunResult
 from assay.runner.run import pipeline_spec, run_pipeline
 from assay.workspace import Workspace
 
-pytestmark = pytest.mark.xdist_group("real-branches")
 Go = Callable[..., RunResult]
 UNREACHABLE_BAR = {"rules": [{"rule": "at_least", "estimate": "clean_accuracy", "value": 0.99}]}
 

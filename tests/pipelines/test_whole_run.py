@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from whole_runs import finish, fresh, start, state
+from whole_runs import STEPS, finish, fresh, kill_in, start, state
 
-STEPS = ("ingest", "sanitize", "filter-poison", "train", "evaluate", "gate", "report", "promote")
 KILLS = 3
 
 
@@ -31,21 +26,6 @@ def tiny(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return document, state(place)
 
 
-def kill_in(process: subprocess.Popen[str], step: int, delay: float) -> None:
-    """Kill the whole process group with SIGKILL, ``delay`` seconds after so many steps have ended."""
-    assert process.stderr is not None
-    ended = 0
-    while ended < step and (line := process.stderr.readline()):
-        ended += line.startswith("ok")
-    time.sleep(delay)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=30)
-    for stream in (process.stdout, process.stderr):
-        assert stream is not None
-        stream.close()
-
-
-@pytest.mark.xdist_group("whole")
 class TestTinyRun:
     def test_promotes_and_says_all_that_scripts_rely_on(self, tiny: tuple[dict[str, Any], dict[str, Any]]) -> None:
         document, left = tiny
@@ -99,51 +79,3 @@ class TestTinyRun:
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "one at a time" in done.stderr
         assert sorted(path.name for path in run.iterdir()) == kept
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The document and the state of an uninterrupted run of the whole example."""
-    folder = tmp_path_factory.mktemp("digits")
-    return finish(start(folder)), state(folder)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("step", range(len(STEPS)))
-def test_the_digits_run_killed_at_every_step_ends_in_the_same_state(
-    tmp_path: Path, digits: tuple[dict[str, Any], dict[str, Any]], step: int
-) -> None:
-    kill_in(start(tmp_path), step, random.Random(step).uniform(0, 3))
-    assert finish(start(tmp_path))["evidence_id"] == digits[0]["evidence_id"]
-    assert state(tmp_path) == digits[1]
-
-
-def planted(folder: Path) -> set[str]:
-    path = next((folder / ".assay" / "examples").glob("digits-*/planted.json"))
-    return set(json.loads(path.read_text()))
-
-
-def quarantined(folder: Path) -> set[str]:
-    from assay.data.dataset import Dataset
-
-    found = (folder / ".assay" / "runs").glob("*/artifacts/**/filter-poison/quarantine")
-    return {name for path in found for name in Dataset.load(path).record_ids}
-
-
-@pytest.mark.xdist_group("digits")
-def test_digits_catches_the_poisoned_source_and_promotes_a_model_without_the_backdoor(tmp_path: Path) -> None:
-    document = finish(start(tmp_path))
-    bad, caught = planted(tmp_path), quarantined(tmp_path)
-    everything = sum(document["kept"].values()) + sum(n for r in document["quarantined"].values() for n in r.values())
-    clean = everything - len(bad)
-    false_alarms = sum(n for r in document["quarantined"].values() for n in r.values()) - len(caught & bad)
-    assert len(bad) >= 40
-    assert len(caught & bad) >= 0.9 * len(bad)
-    assert false_alarms <= 0.03 * clean
-    assert document["estimates"]["backdoor_success_unfiltered"]["value"] > 0.8
-    assert document["estimates"]["backdoor_success"]["value"] < 0.1
-    assert document["decision"] == "promote"
-    for rule in document["rules"]:
-        if "bar" in rule and rule["rule"] == "at_least":
-            assert rule["estimate"]["value"] >= rule["bar"] + 0.08, "a floor too near for another machine"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from assay.ledger import FileLedger
 from assay.signing import peek
 
 TEMPORARY = ".assay-tmp-"
+STEPS = ("ingest", "sanitize", "filter-poison", "train", "evaluate", "gate", "report", "promote")
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -33,6 +36,20 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
+
+
+def kill_in(process: subprocess.Popen[str], step: int, delay: float) -> None:
+    """Kill the whole process group with SIGKILL, ``delay`` seconds after so many steps have ended."""
+    assert process.stderr is not None
+    ended = 0
+    while ended < step and (line := process.stderr.readline()):
+        ended += line.startswith("ok")
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=30)
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
