@@ -52,9 +52,10 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """One sentence: bar, interval, note."""
+        """One sentence on one line, whatever names the evidence brings: bar, interval, note."""
         measured = f": {self.estimate}" if self.estimate is not None else ""
-        return f"{self.about} {self.need}{measured}" + (f"; {self.note}" if self.note else "")
+        sentence = f"{self.about} {self.need}{measured}" + (f"; {self.note}" if self.note else "")
+        return " ".join(sentence.split())
 
     def to_json(self, rule: str, severity: Severity) -> dict[str, Any]:
         """Plain data for the decision; ``estimate`` and ``bar`` only where there is one."""
