@@ -194,7 +194,7 @@ def test_soundness_needs_a_check_that_ran_and_none_that_failed(soundness: dict[s
         (ago(days=6.99), "holds"),
         (ago(days=7.01), "not_measured"),
         (ago(minutes=-4), "holds"),
-        (ago(minutes=-6), "not_measured"),
+        (ago(days=-1), "not_measured"),
         ({}, "not_measured"),
         ({"ended": "yesterday"}, "not_measured"),
         ({"ended": "2026-01-01T00:00:00"}, "not_measured"),

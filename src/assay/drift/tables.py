@@ -16,7 +16,7 @@ from assay.drift.feature import Values
 from assay.errors import UnfitInput
 
 Counts = npt.NDArray[np.int64]
-SCREEN, SCREEN_P, PER_LEVEL, MOST, CHUNK = 999, 0.1, 10, 500_000, 50_000
+FIRST_LOOK, ENOUGH, PER_LEVEL, MOST, CHUNK = 999, 100, 10, 500_000, 50_000
 LEAST_EXPECTED = 25.0
 
 __all__ = ["LEAST_EXPECTED", "Counts", "counts", "expected", "permutation_p", "psi"]
@@ -95,9 +95,10 @@ def permutation_p(
 ) -> float:
     """Chance of a statistic at least as large as the one seen, when nothing has changed; Monte Carlo, never too small.
 
-    A first look at 999 tables answers when the chance is above 0.1; else fresh tables answer, enough of them that the
-    level lies well above the least p-value they can give. For every level up to 0.1 the p-value is at most that level
-    with at most that chance.
+    Looks at 999 tables and, while at most a hundred of them lie as far out, looks again at ten times as many fresh ones,
+    up to a number at which the level lies well above the least p-value. For any level t, an answer of at most t means
+    that one look, fixed by t alone, said at most t: the first that could not have ended with an answer above its own
+    limit and within t. Each look alone does so with a chance of at most t, hence so does the answer.
 
     Args:
         statistic: of two (B, K) tables, (B,).
@@ -110,18 +111,21 @@ def permutation_p(
         UnfitInput: a level so small that no affordable number of tables reaches it.
     """
     seen = float(statistic(reference[None], current[None])[0])
-    screened = _share_above(statistic, reference, current, seen, SCREEN, generator)
-    if screened > SCREEN_P:
-        return screened
-    needed = min(max(SCREEN, math.ceil(PER_LEVEL / level)), MOST)
-    if needed * level < 1:
+    needed = min(max(FIRST_LOOK, math.ceil(PER_LEVEL / level)), MOST)
+    tables = FIRST_LOOK
+    while True:
+        found = _share_above(statistic, reference, current, seen, tables, generator)
+        if tables == needed or found > ENOUGH / tables:
+            break
+        tables = min(10 * tables, needed)
+    if found <= ENOUGH / tables and needed * level < 1:
         raise UnfitInput(
             "level of a permutation test",
             f"{level:.1e}",
             f"at least {1 / MOST:.0e}",
             "Compare fewer features, or leave the statistics out that permute.",
         )
-    return _share_above(statistic, reference, current, seen, needed, generator)
+    return found
 
 
 def _share_above(
