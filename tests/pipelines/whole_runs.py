@@ -79,7 +79,7 @@ def state(folder: Path) -> dict[str, Any]:
         "aliases": {model.name: dict(model.aliases) for model in models},
         "runs": sorted((run.data.tags.get("assay.step", ""), run.info.status) for run in runs),
         "temporary": sorted(str(path) for path in home.rglob("*") if TEMPORARY in path.name),
-        "outbox": sorted(path.name for path in (home / "outbox").glob("*")),
+        "outbox": sorted(path.name for path in (home / "outbox").glob("*.json")),
     }
 
 
