@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,11 @@ def compare(
     if unheard:
         raise UnfitInput("monitor.statistics", f"none that speaks for a {unheard[0]}", "one for every kind of feature")
     level = config.false_alarm_rate / max(len(looks), 1)
-    found = [_measure(pair, name, members[name], level, config) for pair, name in track(looks, "monitor", len(looks))]
+    distances = {pair.name: _distance(pair, level) for pair in compared}
+    found = [
+        _measure(pair, name, members[name], level, config, distances[pair.name])
+        for pair, name in track(looks, "monitor", len(looks))
+    ]
     found = _banded(found, config)
     decision = decide(found, config, sizes)
     document = {
@@ -123,28 +127,31 @@ def compare(
     return found, document
 
 
-def _measure(pair: Pair, name: str, member: Any, level: float, config: MonitorConfig) -> DriftFinding:
+def _distance(pair: Pair, level: float) -> tuple[float, float] | None:
+    """Psi of a feature, and the psi that chance reaches at the level; None where there is nothing to compare."""
+    if pair.trouble or not min(len(pair.reference), len(pair.current)):
+        return None
+    before, now = tables.counts(pair.reference, pair.current, BINS)
+    scale = 1 / len(pair.reference) + 1 / len(pair.current)
+    chance = scale * float(chi2.isf(level, len(before) - 1)) if len(before) > 1 else 0.0
+    return float(tables.psi(before, now)), chance
+
+
+def _measure(
+    pair: Pair, name: str, member: Any, level: float, config: MonitorConfig, distance: tuple[float, float] | None
+) -> DriftFinding:
     """One look at one feature; whatever cannot be judged becomes trouble and stays undecided."""
     blank = DriftFinding(feature=pair.name, kind=pair.kind, statistic=name, trouble=pair.trouble)
     least = min(len(pair.reference), len(pair.current))
     if pair.trouble:
         return blank
-    if least < config.least_records:
+    if distance is None or least < config.least_records:
         return replace(blank, trouble=f"{least} values, {config.least_records} are needed")
     try:
         measured = member(pair.reference, pair.current, level=level, generator=_generator(config.seed, pair.name, name))
-        before, now = tables.counts(pair.reference, pair.current, BINS)
     except UnfitInput as error:
         return replace(blank, trouble=str(error))
-    scale = 1 / len(pair.reference) + 1 / len(pair.current)
-    return replace(
-        blank,
-        value=measured.value,
-        p_value=measured.p_value,
-        null_quantile=measured.null_quantile,
-        psi=float(tables.psi(before, now)),
-        detectable_psi=scale * float(chi2.isf(level, len(before) - 1)) if len(before) > 1 else 0.0,
-    )
+    return replace(blank, **asdict(measured), psi=distance[0], detectable_psi=distance[1])
 
 
 def _banded(found: Sequence[DriftFinding], config: MonitorConfig) -> list[DriftFinding]:

@@ -95,10 +95,10 @@ def permutation_p(
 ) -> float:
     """Chance of a statistic at least as large as the one seen, when nothing has changed; Monte Carlo, never too small.
 
-    Looks at 999 tables and, while at most a hundred of them lie as far out, looks again at ten times as many fresh ones,
-    up to a number at which the level lies well above the least p-value. For any level t, an answer of at most t means
-    that one look, fixed by t alone, said at most t: the first that could not have ended with an answer above its own
-    limit and within t. Each look alone does so with a chance of at most t, hence so does the answer.
+    Looks at 999 tables, then at ten times as many fresh ones, and so on up to a number at which the level lies well
+    above the least p-value; it ends at the first look whose p-value lies above its limit, ``ENOUGH`` tables' share.
+    For any level t, let k be the first look with a limit below t, or the last: whenever the answer is at most t, look k
+    said at most t. That look alone does so with a chance of at most t, hence so does the answer.
 
     Args:
         statistic: of two (B, K) tables, (B,).
