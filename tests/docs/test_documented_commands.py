@@ -54,7 +54,13 @@ def test_quoted_pytest_lines_select_tests(claim: str) -> None:
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-@pytest.mark.parametrize(("page", "command"), OURS, ids=[f"{page}: {command}" for page, command in OURS])
+@pytest.mark.parametrize(
+    ("page", "command"),
+    [
+        pytest.param(page, command, id=f"{page}: {command}", marks=[pytest.mark.slow] if page != "README.md" else [])
+        for page, command in OURS
+    ],
+)
 def test_documented_command_runs(page: str, command: str, reader: dict[str, str], reader_folder: Path) -> None:
     argv = [sys.executable, "-m", "assay.cli", *shlex.split(command)[1:]]
     environment = {**{k: v for k, v in os.environ.items() if not k.startswith("ASSAY_")}, **reader}

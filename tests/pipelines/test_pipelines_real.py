@@ -24,6 +24,8 @@ from assay.workspace import Workspace
 Go = Callable[..., RunResult]
 UNREACHABLE_BAR = {"rules": [{"rule": "at_least", "estimate": "clean_accuracy", "value": 0.99}]}
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:

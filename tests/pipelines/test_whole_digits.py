@@ -41,6 +41,8 @@ def quarantined(folder: Path) -> set[str]:
     return {name for path in found for name in Dataset.load(path).record_ids}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_digits_catches_the_poisoned_source_and_promotes_a_model_without_the_backdoor(tmp_path: Path) -> None:
     document = finish(start(tmp_path))
     bad, caught = planted(tmp_path), quarantined(tmp_path)
