@@ -9,6 +9,7 @@ A name is bound once to bytes, for ever. Names in use:
     models/<digest>.json, models/<digest>/* what a model is, and its files
     evidence/<evidence id>.dsse.json        decisions/<decision id>.dsse.json
     promotions/<model>@<alias>/<sequence>.dsse.json
+    incidents/<incident id>.dsse.json       what an incident reached
     runs/<run>/<step>-<digest>.json         what a step read and wrote
 
 On a file system a name is created by a file without a name, fsync, a hard link to the name (which fails when somebody
