@@ -4,17 +4,8 @@ Stays lazy: inside a task kfp has no decorators, so nothing here may import a co
 built: ``from assay.components.gate.component import gate``.
 """
 
-STEPS = (
-    "ingest",
-    "sanitize",
-    "filter_poison",
-    "train",
-    "evaluate",
-    "gate",
-    "report",
-    "promote",
-    "withhold",
-    "monitor",
-    "record_action",
-    "import_model",
-)
+from typing import get_args
+
+from assay.config.resources import Step
+
+STEPS: tuple[str, ...] = get_args(Step)

@@ -1,3 +1,3 @@
 """The pipelines: one file each; ``build(resources)`` gives the KFP pipeline. Stays lazy, as components does."""
 
-HELPERS = ("placement",)
+HELPERS = ("decision", "placement")

@@ -4,14 +4,10 @@ import functools
 
 from kfp import dsl
 
-from assay.components.evaluate import component as evaluating
-from assay.components.gate import component as gating
 from assay.components.import_model import component as importing
 from assay.components.ingest import component as ingesting
-from assay.components.promote import component as promoting
-from assay.components.withhold import component as withholding
 from assay.config.resources import Resources
-from assay.pipelines import placement
+from assay.pipelines import decision, placement
 
 
 def build(resources: Resources) -> dsl.base_component.BaseComponent:
@@ -44,30 +40,14 @@ def build(resources: Resources) -> dsl.base_component.BaseComponent:
 
         imported = put(importing.import_model(uri=model, run=run), "import_model")
         ingested = put(ingesting.ingest(sources=sources, config=ingest, run=run), "ingest")
-        evaluated = put(
-            evaluating.evaluate(
-                model=imported.outputs["model"],
-                holdout=ingested.outputs["holdout"],
-                config=evaluate,
-                target=target,
-                run=run,
-            ),
-            "evaluate",
+        decision.decide(
+            put,
+            model=imported.outputs["model"],
+            holdout=ingested.outputs["holdout"],
+            evaluate=evaluate,
+            policy=policy,
+            target=target,
+            run=run,
         )
-        evidence = evaluated.outputs["evidence"]
-        gated = put(gating.gate(evidence=evidence, policy=policy, target=target, run=run), "gate")
-        with dsl.If(gated.outputs["Output"] == "promote", name="promoted"):
-            put(
-                promoting.promote(
-                    decision=gated.outputs["decision"],
-                    evidence=evidence,
-                    model=imported.outputs["model"],
-                    target=target,
-                    run=run,
-                ),
-                "promote",
-            )
-        with dsl.Else(name="withheld"):
-            put(withholding.withhold(decision=gated.outputs["decision"], run=run), "withhold")
 
     return evaluate_and_promote

@@ -4,17 +4,13 @@ import functools
 
 from kfp import dsl
 
-from assay.components.evaluate import component as evaluating
 from assay.components.filter_poison import component as filtering
-from assay.components.gate import component as gating
 from assay.components.ingest import component as ingesting
-from assay.components.promote import component as promoting
 from assay.components.report import component as reporting
 from assay.components.sanitize import component as sanitizing
 from assay.components.train import component as training
-from assay.components.withhold import component as withholding
 from assay.config.resources import Resources
-from assay.pipelines import placement
+from assay.pipelines import decision, placement
 
 
 def build(resources: Resources) -> dsl.base_component.BaseComponent:
@@ -62,18 +58,15 @@ def build(resources: Resources) -> dsl.base_component.BaseComponent:
         trained = put(
             training.train(dataset=filtered.outputs["kept"], calibration=calibration, config=train, run=run), "train"
         )
-        evaluated = put(
-            evaluating.evaluate(
-                model=trained.outputs["model"],
-                holdout=ingested.outputs["holdout"],
-                config=evaluate,
-                target=target,
-                run=run,
-            ),
-            "evaluate",
+        evaluated, gated = decision.decide(
+            put,
+            model=trained.outputs["model"],
+            holdout=ingested.outputs["holdout"],
+            evaluate=evaluate,
+            policy=policy,
+            target=target,
+            run=run,
         )
-        evidence = evaluated.outputs["evidence"]
-        gated = put(gating.gate(evidence=evidence, policy=policy, target=target, run=run), "gate")
         put(
             reporting.report(
                 dataset=ingested.outputs["dataset"],
@@ -83,25 +76,12 @@ def build(resources: Resources) -> dsl.base_component.BaseComponent:
                 filtered=filtered.outputs["kept"],
                 filter_quarantine=filtered.outputs["quarantine"],
                 scores=filtered.outputs["scores"],
-                evidence=evidence,
+                evidence=evaluated.outputs["evidence"],
                 outcomes=evaluated.outputs["outcomes"],
                 decision=gated.outputs["decision"],
                 run=run,
             ),
             "report",
         )
-        with dsl.If(gated.outputs["Output"] == "promote", name="promoted"):
-            put(
-                promoting.promote(
-                    decision=gated.outputs["decision"],
-                    evidence=evidence,
-                    model=trained.outputs["model"],
-                    target=target,
-                    run=run,
-                ),
-                "promote",
-            )
-        with dsl.Else(name="withheld"):
-            put(withholding.withhold(decision=gated.outputs["decision"], run=run), "withhold")
 
     return robust_training

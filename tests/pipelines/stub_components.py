@@ -12,6 +12,7 @@ from assay.components import STEPS
 from assay.components.authoring import component
 
 PIPELINES = ("robust_training", "retrain_on_drift", "evaluate_and_promote")
+OVER_COMPONENTS = ("decision", *PIPELINES)
 
 
 @component
@@ -175,10 +176,10 @@ def stubbed_pipelines(monkeypatch: pytest.MonkeyPatch) -> dict[str, types.Module
         monkeypatch.setitem(sys.modules, name, module)
         monkeypatch.setattr(importlib.import_module(f"assay.components.{step}"), "component", module, raising=False)
     package = importlib.import_module("assay.pipelines")
-    for name in PIPELINES:
+    for name in OVER_COMPONENTS:
         monkeypatch.delitem(sys.modules, f"assay.pipelines.{name}", raising=False)
         monkeypatch.delattr(package, name, raising=False)
-    loaded = {name: importlib.import_module(f"assay.pipelines.{name}") for name in PIPELINES}
+    loaded = {name: importlib.import_module(f"assay.pipelines.{name}") for name in OVER_COMPONENTS}
     for name, module in loaded.items():
         monkeypatch.setitem(sys.modules, f"assay.pipelines.{name}", module)
     return loaded
