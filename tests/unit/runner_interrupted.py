@@ -1,5 +1,6 @@
 """A pipeline of one long step, for tests that interrupt it; run as a script: FOLDER, and maybe ``deaf``."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -41,5 +42,7 @@ def lingering(deaf: bool):
 
 
 if __name__ == "__main__":
+    # As on a terminal, also where the tests themselves run in the background, with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     processes.GRACE_S = 0.5 if "deaf" in sys.argv else 60.0
     run_pipeline(lingering, {"deaf": "deaf" in sys.argv}, folder=Path(sys.argv[1]))
