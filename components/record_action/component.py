@@ -1,4 +1,4 @@
-"""Write down what monitor found when nothing is trained."""
+"""Write down what was found when nothing is trained."""
 
 from kfp.dsl import Markdown, Output
 
@@ -7,10 +7,10 @@ from assay.components.authoring import component
 
 @component
 def record_action(action: str, run: str, summary: Output[Markdown]) -> str:
-    """Record an answer of monitor that starts no training, and what it asks of people.
+    """Record an answer that starts no training, and what it asks of people.
 
     Args:
-        action: What monitor said: continue, watch, investigate or undecided.
+        action: What monitor or contain said: continue, watch, investigate or undecided.
         run: Id of the pipeline run.
         summary: The action in words, for the page of the run.
 

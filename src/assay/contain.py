@@ -1,5 +1,6 @@
 """Stop what a poisoned record, batch, source or model reached: find it, mark it, say where to go back to.
 
+The incident names the models, and the batches or the record themselves, so that nothing more is made of them.
 Nothing is moved. An alias whose newest promotion is affected gets a suggestion, the last promotion of the same target
 that is neither affected nor named by an earlier incident; moving it is a promotion, and a person's decision.
 """
@@ -9,19 +10,24 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from assay import canonical, lineage
+from assay.data.files import write_file
 from assay.errors import UnfitInput
 from assay.evidence import payload_id
+from assay.incidents import subject
 from assay.ledger import put_first
 from assay.registry import Registry
+from assay.report.text import plain
 from assay.signing import seal, statement
 from assay.trace import trace
 from assay.trace.index import Envelope, Index, place_of
+from assay.trace.ref import Ref, Scope
 from assay.workspace import Workspace
 
 KIND = "incident"
 TAG = "assay.quarantined"
 
-__all__ = ["KIND", "TAG", "contain"]
+__all__ = ["KIND", "TAG", "contain", "contain_paths"]
 
 
 def contain(ref: str, workspace: Workspace, *, apply: bool = False, reason: str = "") -> dict[str, Any]:
@@ -36,10 +42,11 @@ def contain(ref: str, workspace: Workspace, *, apply: bool = False, reason: str 
         reason: why, for the incident.
 
     Returns:
-        ``ref``; ``models``: digests; ``versions``: ``<name>/<version>``; ``serving``: each alias that serves an
-        affected model now, with ``version``, ``model``, ``sequence`` and ``rollback`` (version, model, sequence of the
-        last promotion that is not affected, or None); ``applied``; ``incident``: its id, or empty; ``problems``: of
-        the ledger, as in trace: with any, more may be affected than is listed.
+        ``ref``; ``batches`` and ``records`` that it names; ``models``: digests; ``versions``: ``<name>/<version>``;
+        ``serving``: each alias that serves an affected model now, with ``version``, ``model``, ``sequence`` and
+        ``rollback`` (version, model, sequence of the last promotion that is not affected, or None); ``applied``;
+        ``incident``: its id, or empty; ``problems``: of the ledger, as in trace: with any, more may be affected than is
+        listed.
 
     Raises:
         UnknownName: no such thing in the ledger.
@@ -54,8 +61,8 @@ def contain(ref: str, workspace: Workspace, *, apply: bool = False, reason: str 
     index = Index.read(workspace.ledger, keyring)
     document = _affected(traced, index)
     incident = ""
-    if apply and document["models"]:
-        incident = _record(document, reason, workspace)
+    if apply and any(document[kind] for kind in ("models", "batches", "records")):
+        incident = _record(document, reason, index, workspace)
         registry = Registry(workspace)
         for name in document["versions"]:
             model, _, version = name.rpartition("/")
@@ -71,11 +78,22 @@ def _affected(traced: dict[str, Any], index: Index) -> dict[str, Any]:
     serving = [found | {"rollback": _rollback(found, models, index)} for found in traced["reached"]["serving"]]
     return {
         "ref": traced["ref"],
+        **_named(Scope.of(Ref.parse(traced["ref"])), index),
         "models": sorted(models),
         "versions": [name.partition(":")[2] for name in traced["reached"]["versions"]],
         "serving": serving,
         "problems": traced["problems"],
     }
+
+
+def _named(scope: Scope | None, index: Index) -> dict[str, list[str]]:
+    """The batches, or the one record, that a reference names itself."""
+    if scope is None:
+        return {"batches": [], "records": []}
+    batches = sorted(name for name in index.batches if scope.takes(*name.split("/")))
+    if scope.row is None:
+        return {"batches": batches, "records": []}
+    return {"batches": [], "records": [f"{name}:{scope.row}" for name in batches]}
 
 
 def _rollback(found: dict[str, Any], models: set[str], index: Index) -> dict[str, Any] | None:
@@ -97,12 +115,16 @@ def _sequence(promotion: Envelope) -> int:
     return int(promotion.predicate["sequence"])
 
 
-def _record(document: dict[str, Any], reason: str, workspace: Workspace) -> str:
+def _record(document: dict[str, Any], reason: str, index: Index, workspace: Workspace) -> str:
     """Write the signed incident, once; returns its id, which is the same for the same finding."""
     signers = workspace.signers("evaluator")
     if not signers:
         raise UnfitInput("key of role evaluator", "none", "one to sign the incident", "assay init makes one.")
-    subjects = {f"model/{digest}": digest for digest in document["models"]}
+    subjects = {subject("model", digest): digest for digest in document["models"]}
+    subjects |= {subject("batch", name): index.batches[name]["sha256"] for name in document["batches"]}
+    subjects |= {
+        subject("record", name): index.batches[name.partition(":")[0]]["sha256"] for name in document["records"]
+    }
     predicate = {name: document[name] for name in ("ref", "versions", "serving")} | {
         "reason": reason,
         "complete": not document["problems"],
@@ -112,3 +134,37 @@ def _record(document: dict[str, Any], reason: str, workspace: Workspace) -> str:
     incident = payload_id(made)
     put_first(workspace.ledger, f"incidents/{incident}.dsse.json", seal(made, signers))
     return incident
+
+
+def contain_paths(ref: str, reason: str, findings: str, summary: str, run: str) -> str:
+    """`contain`, applied, as a step of a pipeline.
+
+    Returns:
+        The action it calls for: ``retrain``, ``investigate`` or ``continue``.
+    """
+    workspace = Workspace.from_env()
+    with lineage.step("contain", run, workspace) as record:
+        document = contain(ref, workspace, apply=True, reason=reason)
+        action = "retrain" if document["serving"] else "investigate" if document["models"] else "continue"
+        write_file(findings, canonical.dumps(document | {"action": action}))
+        write_file(summary, _markdown(document, action).encode())
+        record.writes("incident", document["incident"], ref)
+        record.tags |= {"assay.action": action, "assay.incident": document["incident"]}
+        record.shows(summary)
+    return action
+
+
+def _markdown(document: dict[str, Any], action: str) -> str:
+    rows = [f"| model | `{digest}` |" for digest in document["models"]]
+    rows += [f"| version | {plain(name)} |" for name in document["versions"]]
+    for found in document["serving"]:
+        back = found["rollback"]
+        where = f"promotion {back['sequence']}" if back else "no promotion that is not affected"
+        rows.append(f"| serving now | {plain(found['alias'])}; go back to {where} |")
+    rows += [
+        f"| does not hold | {plain(problem['name'])}: {plain(problem['reason'])} |" for problem in document["problems"]
+    ]
+    table = ["| affected | |", "|---|---|", *rows] if rows else ["No model learned from it."]
+    return "\n".join(
+        [f"# {action}: {plain(document['ref'])}", "", f"Incident `{document['incident']}`", "", *table, ""]
+    )

@@ -33,10 +33,10 @@ SCHEMA = "assay.monitor/v1"
 BINS = PopulationStability().bins
 
 ACTIONS = {
-    "continue": "No drift: the window looks like the reference.",
+    "continue": "Nothing to do: nothing was found.",
     "watch": "Nothing to do: a change too small to matter, or too few records to tell. Keep an eye on the next window.",
-    "investigate": "Something changed. Find out why before anything is trained on this window.",
-    "retrain": "The world has changed enough to train again.",
+    "investigate": "Something is not as it should be. Find out why before anything is trained on these records.",
+    "retrain": "What serves no longer fits the world, or learned from what it should not have: train again.",
     "undecided": "The window could not be judged: too few records, or values that no statistic can use. Mend it first.",
 }
 
@@ -191,6 +191,6 @@ def record_action(action: str, summary: str, run: str = "") -> str:
         raise UnknownName("action of monitor", action, ACTIONS)
     with lineage.step("record_action", run) as record:
         record.tags["assay.action"] = action
-        write_file(summary, f"# Monitor says {action}\n\n{ACTIONS[action]}\n".encode())
+        write_file(summary, f"# {action}\n\n{ACTIONS[action]}\n".encode())
         record.shows(summary)
     return action

@@ -11,7 +11,7 @@ from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Metrics, Model, Ou
 from assay.components import STEPS
 from assay.components.authoring import component
 
-PIPELINES = ("robust_training", "retrain_on_drift", "evaluate_and_promote")
+PIPELINES = ("robust_training", "retrain_on_drift", "respond_to_incident", "evaluate_and_promote")
 OVER_COMPONENTS = ("decision", *PIPELINES)
 
 
@@ -138,6 +138,11 @@ def monitor(
 @component
 def record_action(action: str, run: str, summary: Output[Markdown]) -> str:
     return action
+
+
+@component
+def contain(ref: str, reason: str, run: str, findings: Output[Artifact], summary: Output[Markdown]) -> str:
+    return reason
 
 
 @component

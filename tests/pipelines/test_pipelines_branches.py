@@ -69,6 +69,19 @@ def test_every_other_answer_of_monitor_is_only_recorded(run: Any, tmp_path: Path
     assert result.parameter("record_action") == action
 
 
+@pytest.mark.parametrize(("decision", "last"), [("promote", "promote"), ("reject", "withhold")])
+def test_an_incident_that_serves_calls_the_whole_training(run: Any, decision: str, last: str) -> None:
+    result = run("respond_to_incident", ref="source:x", reason="retrain", policy=decision).require()
+    assert set(result.tasks) == {"contain"} | SPINE | {last}
+
+
+@pytest.mark.parametrize("action", ["investigate", "continue"])
+def test_an_incident_that_serves_nowhere_is_only_recorded(run: Any, action: str) -> None:
+    result = run("respond_to_incident", ref="source:x", reason=action, policy="promote").require()
+    assert set(result.tasks) == {"contain", "record-action"}
+    assert result.parameter("record_action") == action
+
+
 def test_monitor_gets_the_folders_that_are_named(run: Any, tmp_path: Path) -> None:
     result = run(
         "retrain_on_drift", reference=str(tmp_path / "no"), current=str(tmp_path), monitor="x", policy="promote"

@@ -193,9 +193,11 @@ def test_the_run_form_is_described_and_filled_in(name: str, compiled: dict[str, 
         assert len(body["description"]) > 20, parameter
     assert parameters["target"]["defaultValue"] == '{"alias":"champion","model":"tiny"}'
     open_ended = {parameter for parameter, body in parameters.items() if "defaultValue" not in body}
-    assert open_ended == {"retrain_on_drift": {"reference", "current"}, "evaluate_and_promote": {"model"}}.get(
-        name, set()
-    )
+    assert open_ended == {
+        "retrain_on_drift": {"reference", "current"},
+        "respond_to_incident": {"ref", "reason"},
+        "evaluate_and_promote": {"model"},
+    }.get(name, set())
 
 
 def test_without_a_configuration_sources_and_policy_are_left_to_the_form() -> None:

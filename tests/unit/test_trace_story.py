@@ -13,11 +13,12 @@ from trace_cases import CHAMPION, Story, environment, promoted, tell
 
 from assay import canonical
 from assay.cli.main import run as assay
-from assay.contain import TAG, contain
+from assay.contain import TAG, contain, contain_paths
 from assay.data.findings import Finding, findings_bytes
 from assay.errors import UnfitInput, UnknownName, Unreachable
+from assay.incidents import Named, named
 from assay.registry import Registry
-from assay.signing import Keyring, unseal
+from assay.signing import Keyring, peek, unseal
 from assay.trace import trace
 from assay.workspace import Workspace
 
@@ -407,10 +408,37 @@ def test_a_version_or_alias_stands_for_the_model_behind_it(story: Story, ref: st
     assert (answer["ref"], answer["models"], answer["versions"]) == (ref, [story.new.digest], ["digits/3"])
 
 
-def test_what_reached_no_model_is_no_incident(copy: Workspace) -> None:
+def test_what_reached_no_model_yet_is_named_all_the_same(copy: Workspace) -> None:
     answer = contain("batch:lost/1", copy, apply=True)
-    assert (answer["models"], answer["serving"], answer["applied"]) == ([], [], False)
-    assert copy.ledger.names("incidents/") == []
+    assert (answer["models"], answer["serving"], answer["applied"]) == ([], [], True)
+    assert named(copy.ledger, copy.keyring) == Named({}, {"lost/1": answer["incident"]}, {})
+
+
+@pytest.mark.parametrize(
+    ("ref", "batches", "records"),
+    [("source:bad", ["bad/1"], []), ("batch:good/1", ["good/1"], []), ("record:bad/1:5", [], ["bad/1:5"])],
+)
+def test_an_incident_names_what_it_is_about(copy: Workspace, ref: str, batches: list[str], records: list[str]) -> None:
+    answer = contain(ref, copy, apply=True)
+    known = named(copy.ledger, copy.keyring)
+    assert (answer["batches"], answer["records"]) == (batches, records)
+    assert (sorted(known.batches), sorted(known.records)) == (batches, records)
+    assert sorted(known.models) == answer["models"]
+
+
+def test_an_incident_counts_without_a_key_and_ends_when_its_payload_is_revoked(copy: Workspace) -> None:
+    incident = contain("batch:lost/1", copy, apply=True)["incident"]
+    assert named(copy.ledger, Keyring(())).batches == {"lost/1": incident}
+    payload = canonical.digest(peek(copy.ledger.get(f"incidents/{incident}.dsse.json")))
+    assert named(copy.ledger, Keyring((), frozenset({payload}))).batches == {}
+
+
+def test_an_incident_that_cannot_be_read_stops_everything(copy: Workspace) -> None:
+    contain("batch:lost/1", copy, apply=True)
+    (name,) = copy.ledger.names("incidents/")
+    (copy.home / "ledger" / name).write_bytes(b"{}")
+    with pytest.raises(UnfitInput, match="incidents/"):
+        named(copy.ledger, copy.keyring)
 
 
 def test_apply_signs_an_incident_and_marks_the_versions_once(story: Story, copy: Workspace) -> None:
@@ -422,7 +450,10 @@ def test_apply_signs_an_incident_and_marks_the_versions_once(story: Story, copy:
     assert name == f"incidents/{first['incident']}.dsse.json"
     opened = unseal(copy.ledger.get(name), copy.keyring, kind="incident", role="evaluator")
     assert opened.predicate["reason"] == "the vendor called"
-    assert {entry["digest"]["sha256"] for entry in opened.statement["subject"]} == set(first["models"])
+    assert {entry["name"] for entry in opened.statement["subject"]} == {
+        "batch/bad/1",
+        *(f"model/{digest}" for digest in first["models"]),
+    }
     tags = {str(version.version): version.tags.get(TAG) for version in Registry(copy).all_versions("digits")}
     assert tags == {"1": first["incident"], "2": first["incident"], "3": None}
     assert Registry(copy).aliases("digits") == before
@@ -439,6 +470,19 @@ def test_a_second_incident_stands_beside_the_first_and_blocks_the_way_back(story
     assert version.tags[TAG] == f"{first['incident']},{second['incident']}"
     (serving,) = contain(f"model:{story.new.digest}", copy)["serving"]
     assert serving["rollback"] is None
+
+
+@pytest.mark.parametrize(
+    ("ref", "action"), [("source:bad", "retrain"), ("model:digits/1", "investigate"), ("batch:lost/1", "continue")]
+)
+def test_the_step_says_what_the_incident_calls_for(copy: Workspace, tmp_path: Path, ref: str, action: str) -> None:
+    findings, summary = tmp_path / "findings.json", tmp_path / "summary.md"
+    with environment(copy.home):
+        assert contain_paths(ref, "the vendor called", str(findings), str(summary), "r9") == action
+    document = json.loads(findings.read_bytes())
+    assert (document["ref"], document["action"], document["applied"]) == (ref, action, True)
+    assert summary.read_text().startswith(f"# {action}: {ref}\n")
+    assert [name.split("-")[0] for name in copy.ledger.names("runs/r9/")] == ["runs/r9/contain"]
 
 
 def test_without_a_key_nothing_is_put_on_record(copy: Workspace) -> None:

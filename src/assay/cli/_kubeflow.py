@@ -12,7 +12,9 @@ from assay.cli._shared import notes
 if TYPE_CHECKING:
     from assay.kubeflow.compile import Compiled
 
-Name = Annotated[str, typer.Argument(help="robust_training, retrain_on_drift or evaluate_and_promote.")]
+Name = Annotated[
+    str, typer.Argument(help="robust_training, evaluate_and_promote, retrain_on_drift, respond_to_incident.")
+]
 ConfigFile = Annotated[Path, typer.Option(help="assay.yaml.")]
 Host = Annotated[str, typer.Option(help="Address of Kubeflow Pipelines; by default KFP_ENDPOINT.")]
 Namespace = Annotated[str, typer.Option(help="Yours, on a multi-user Kubeflow; by default KFP_NAMESPACE.")]

@@ -11,7 +11,9 @@ from assay.cli._shared import Json, answer
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="robust_training, retrain_on_drift or evaluate_and_promote.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="robust_training, evaluate_and_promote, retrain_on_drift, respond_to_incident.")
+    ] = "",
     config: Annotated[Path | None, typer.Option(help="assay.yaml; without it the built-in defaults.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write; by default NAME.yaml.")] = None,
     components: Annotated[Path | None, typer.Option(help="Write STEP/component.yaml of every step below this.")] = None,

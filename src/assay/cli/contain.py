@@ -38,15 +38,19 @@ def _lines(document: dict[str, Any]) -> list[str]:
     affected = [f"  model {digest[:DIGITS]}" for digest in document["models"]]
     affected += [f"  version {name}" for name in document["versions"]]
     serving = [line for found in document["serving"] for line in _serving(found)]
-    if not affected and not serving:
-        return [f"{document['ref']}: no model learned from it"]
     counts = f"{len(document['models'])} model(s), {len(document['versions'])} version(s) affected"
-    done = (
-        f"incident {document['incident'][:DIGITS]} signed, versions marked"
-        if document["applied"]
-        else "--apply marks them"
-    )
-    return [*affected, *serving, f"{counts}, {len(document['serving'])} alias(es) serving: {done}"]
+    said = f"{counts}, {len(document['serving'])} alias(es) serving"
+    if not affected and not serving:
+        said = f"{document['ref']}: no model learned from it"
+    return [*affected, *serving, f"{said}: {_done(document)}"]
+
+
+def _done(document: dict[str, Any]) -> str:
+    named = [f"{len(document[kind])} {kind}" for kind in ("batches", "records") if document[kind]]
+    if document["applied"]:
+        refused = f", {' and '.join(named)} refused from now on" if named else ""
+        return f"incident {document['incident'][:DIGITS]} signed, versions marked{refused}"
+    return "--apply puts it on record, marks the versions and refuses what it names from now on"
 
 
 def _serving(found: dict[str, Any]) -> list[str]:

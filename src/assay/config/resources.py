@@ -22,6 +22,7 @@ Step = Literal[
     "withhold",
     "monitor",
     "record_action",
+    "contain",
     "import_model",
 ]
 Quantity = Annotated[str, pydantic.Field(pattern=r"^([0-9]+(\.[0-9]+)?([EPTGMk]i?|m)?)?$")]
