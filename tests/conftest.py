@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from assay.workspace import Workspace
+
+# Machines are shared and noisy: how long an example took says nothing about the code.
+settings.register_profile("assay", deadline=None)
+settings.load_profile("assay")
 
 SHARED = Path(os.environ.get("ASSAY_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 OWN = ("ASSAY_HOME", "ASSAY_LEDGER", "ASSAY_KEYS", "ASSAY_EVALUATOR_KEY", "ASSAY_PROMOTER_KEY", "ASSAY_RUN_ID")

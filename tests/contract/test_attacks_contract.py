@@ -181,7 +181,7 @@ def test_an_unknown_or_unfit_setting_is_named():
             catalog.build("attacks", "pgd", unfit)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     norm=st.sampled_from(NORMS),
     epsilon=st.floats(1e-3, 1.0),
@@ -200,7 +200,7 @@ def test_start_and_projection_stay_in_ball_and_box(norm, epsilon, width, seed, d
         assert point.max() <= 1
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     name=st.sampled_from(ATTACKS), norm=st.sampled_from(NORMS), epsilon=st.floats(1e-3, 1.0), seed=st.integers(0, 2**31)
 )

@@ -67,7 +67,7 @@ def test_the_family_has_its_first_rules() -> None:
 
 
 @pytest.mark.parametrize("name", RULES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(evidence=wild, champion=st.sampled_from(["", CHAMPION]), signed=st.booleans())
 def test_every_case_gets_one_of_four_verdicts_and_a_sentence(
     name: str, evidence: Evidence, champion: str, signed: bool
@@ -83,7 +83,7 @@ def test_every_case_gets_one_of_four_verdicts_and_a_sentence(
 
 
 @pytest.mark.parametrize("name", RULES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(evidence=wild)
 def test_a_rule_is_a_pure_function_of_its_case(name: str, evidence: Evidence) -> None:
     asked = case(evidence)

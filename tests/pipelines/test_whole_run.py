@@ -43,6 +43,7 @@ class TestTinyRun:
         assert {status for _, status in left["runs"]} == {"FINISHED"}
         assert (left["temporary"], left["outbox"]) == ([], [])
 
+    @pytest.mark.slow
     def test_run_again_is_one_attempt_and_one_promotion(
         self, place: Path, tiny: tuple[dict[str, Any], dict[str, Any]]
     ) -> None:

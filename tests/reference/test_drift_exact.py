@@ -149,7 +149,7 @@ def test_cells_hold_equal_shares_of_both_samples_together() -> None:
     assert set(before + now) == {100}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60),
     st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60),
@@ -162,7 +162,7 @@ def test_no_record_is_lost_or_doubled_in_cells(reference: list[float], current: 
     assert len(before) <= bins
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(1e-12, 1.0), min_size=1, max_size=30), st.floats(0.001, 0.2))
 def test_holm_rejects_what_the_step_down_procedure_rejects(p_values: list[float], alpha: float) -> None:
     """Reference: go up from the smallest, stop at the first above alpha / (m - k)."""

@@ -28,7 +28,7 @@ from assay.threat import ThreatModel
 CPU = torch.device("cpu")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**31), norm=st.sampled_from(["linf", "l1"]), epsilon=st.floats(0.01, 1.0))
 def test_the_worst_case_of_a_plane_is_that_of_linear_programming(seed: int, norm: str, epsilon: float) -> None:
     """Reference: scipy's linprog over the same ball and box; L1 by splitting each step into two signs."""
@@ -45,7 +45,7 @@ def test_the_worst_case_of_a_plane_is_that_of_linear_programming(seed: int, norm
     assert made == pytest.approx(exact, abs=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), epsilon=st.floats(0.05, 1.5))
 def test_the_l2_worst_case_of_a_plane_is_that_of_a_convex_solver(seed: int, epsilon: float) -> None:
     """Reference: scipy's trust-constr is only near the optimum, so ours may not lie below it, nor far above."""

@@ -115,7 +115,7 @@ def test_published_roots_of_rfc_6962() -> None:
     assert {count: merkle_root(leaves[:count]).hex() for count in roots} == roots
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(row=st.integers(0, 199), column=st.sampled_from(["i", "f", "d", "b", "s", "t", "x", "e"]), kind=st.booleans())
 def test_root_changes_with_any_cell(row: int, column: str, kind: bool) -> None:
     """Property: another value, or a null in place of a value, in any one cell."""
@@ -139,7 +139,7 @@ def test_text_cannot_flow_from_one_cell_into_the_next() -> None:
     assert len({merkle_root(block_digests(rows)) for rows in (one, two, three)}) == 3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(order=st.permutations(range(130)))
 def test_row_order_is_irrelevant_to_a_dataset(order: list[int]) -> None:
     """Property: record ids bring the records into one order, whatever the order they came in."""

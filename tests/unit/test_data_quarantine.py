@@ -49,7 +49,7 @@ def divide(leaving: set[int], folder: Path) -> tuple[Dataset, Path, Path]:
     return given_, folder / "kept", folder / "quarantine"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(leaving=st.sets(st.integers(0, ROWS - 1), min_size=1, max_size=ROWS))
 def test_both_parts_are_the_input_and_a_full_release_recreates_it(leaving: set[int]) -> None:
     """Property: conservation as multisets of record ids, and equal content digests after the release."""

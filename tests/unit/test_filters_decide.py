@@ -223,7 +223,7 @@ def test_constant_scores_say_nothing() -> None:
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_order_of_tied_records_does_not_matter(seed: int) -> None:
     """Observed statistics depend on the multiset of (score, origin) alone; so does what is removed."""
     rng = np.random.default_rng(seed)

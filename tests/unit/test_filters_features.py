@@ -121,6 +121,7 @@ def test_constant_columns_and_absurd_numbers_leave_activations_finite() -> None:
     assert np.isfinite(found.held_out.records).all()
 
 
+@pytest.mark.slow
 def test_images_of_any_side_are_measured() -> None:
     rng = np.random.default_rng(0)
     for shape in ((1, 3, 2), (3, 8, 8), (1, 28, 28)):

@@ -149,6 +149,7 @@ def test_the_page_shows_the_answer_the_cluster_the_pictures_and_the_sources(foun
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes(found: Found, tmp_path: Path) -> None:
     folder, _, _, _ = found
     places = {name: tmp_path / name for name in PLACES}
@@ -199,6 +200,7 @@ def test_where_a_class_would_lose_most_the_answer_is_needs_review_and_nothing_is
     assert "needs review" in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.slow
 def test_an_honest_minority_of_one_source_is_not_removed_in_silence(tmp_path: Path) -> None:
     """All threes of one source carry a bar, honestly labelled: a cluster with no rest of the source to compare with."""
     given, trusted, _ = digits(planted=0, seed=4)
@@ -212,6 +214,7 @@ def test_an_honest_minority_of_one_source_is_not_removed_in_silence(tmp_path: Pa
     assert not any((tmp_path / name).exists() for name in PLACES)
 
 
+@pytest.mark.slow
 def test_a_source_with_another_instrument_is_not_removed_in_silence(tmp_path: Path) -> None:
     """Scans of one source are one pixel off: it differs in every class, which no backdoor does."""
     given, trusted, _ = digits(planted=0, seed=5)
@@ -222,6 +225,7 @@ def test_a_source_with_another_instrument_is_not_removed_in_silence(tmp_path: Pa
         call(tmp_path, make(x, given.table["label"].to_numpy(), source), trusted)
 
 
+@pytest.mark.slow
 def test_a_cap_of_one_says_that_somebody_has_looked(tmp_path: Path) -> None:
     given, trusted, bad = digits(planted=160)
     call(tmp_path, given, trusted, FilterConfig(permutations=199, removal_cap=1.0))

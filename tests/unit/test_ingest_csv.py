@@ -203,7 +203,7 @@ def test_gzip_is_unpacked_within_the_limit(tmp_path: Path) -> None:
         Csv().read(delivery, parse(IngestConfig, {"limits": {"file_bytes": len(GOOD) - 1}}, "ingest"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     cells=st.lists(
         st.tuples(st.floats(allow_nan=False, allow_infinity=False), st.text("ab,\" 'é-", max_size=6)),

@@ -98,6 +98,7 @@ def test_a_shift_of_labels_alone_is_named(windows: Windows) -> None:
     assert (answer["action"], answer["cause"]) == ("retrain", "label_drift")
 
 
+@pytest.mark.slow
 def test_no_change_alarms_no_more_often_than_the_stated_rate() -> None:
     """Statistical: 1,000 unchanged windows of four features; a correct build fails at most once in 10**6 seeds."""
     config, rng, alarms, sure = (

@@ -53,7 +53,7 @@ def scale(svg: str, axis: str) -> tuple[float, float]:
 shares = st.tuples(*[st.floats(0, 1)] * 3).map(sorted)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows=st.lists(st.tuples(shares, st.floats(-0.5, 1.5)), min_size=1, max_size=4))
 def test_every_interval_and_bar_is_drawn_at_its_numbers(rows: list[tuple[list[float], float]]) -> None:
     given_rows = [
