@@ -127,7 +127,7 @@ def _metrics(evidence: Evidence, registry: Registry) -> Iterator[Mismatch]:
 def _versions(
     model: str, promotions: list[Promotion], versions: list[ModelVersion], registry: Registry
 ) -> Iterator[Mismatch]:
-    by_id = {made.id: made for made in promotions}
+    by_id = {made.id: made for made in promotions if not made.is_rollback}
     seen: dict[str, str] = {}
     for version in versions:
         where = f"MLflow version {model}/{version.version}"
@@ -142,7 +142,7 @@ def _versions(
             if version.tags.get(name) != need:
                 yield Mismatch(f"{where}: tag {name}", str(version.tags.get(name)), need)
         yield from _files(where, made, version, registry)
-    for made in promotions:
+    for made in by_id.values():
         if made.id not in seen:
             yield Mismatch(f"MLflow {model}", f"no version of promotion {made.sequence}", "one")
 
@@ -163,7 +163,10 @@ def _aliases(
     numbers = {version.tags.get(TAG): str(version.version) for version in reversed(versions)}
     heads: dict[Target, Promotion] = {made.target: made for made in promotions}
     for target, head in heads.items():
-        got, need = aliases.get(target.alias, "no version"), numbers.get(head.id, "the version of the last promotion")
+        got, need = (
+            aliases.get(target.alias, "no version"),
+            numbers.get(head.origin, "the version of the last promotion"),
+        )
         if got != need:
             yield Mismatch(f"MLflow alias {place_of(target)}", got, need)
     for alias in aliases.keys() - {target.alias for target in heads}:

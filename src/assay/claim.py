@@ -1,4 +1,9 @@
-"""What a promotion rests on, verified: decision, evidence, model folder and target belong together and still count."""
+"""What a promotion rests on, verified: decision, evidence, model and target belong together and still count.
+
+Asked twice: before a promotion, of the files at hand and as of now (`Claim.verify`); and ever after, of the ledger's
+copies (`Claim.standing`). Then the promoter's signature vouches for their age at the time, and keys have to have been
+valid when they signed. A revoked key or payload counts at neither time.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +15,12 @@ from typing import Any
 from assay import canonical
 from assay.canonical import read_bytes
 from assay.config.root import Target
-from assay.errors import Refused
+from assay.errors import Refused, UnfitInput
 from assay.evidence import Evidence, payload_id
+from assay.ledger import Ledger
 from assay.models.spec import model_digest
-from assay.signing import MAX_ENVELOPE_BYTES, Keyring, Opened, unseal
+from assay.promotions import Promotion
+from assay.signing import MAX_ENVELOPE_BYTES, Keyring, Opened, require_valid_at, unseal
 
 LEEWAY = timedelta(minutes=5)
 
@@ -22,15 +29,17 @@ __all__ = ["Claim"]
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Verified facts; made by `verify` only.
+    """Verified facts; made by `verify` and `standing` only.
 
     Fields:
         target: model name and alias, the decision's own.
         model: digest of the model folder.
         evidence, decision, policy: ids and digest.
+        measured: the evidence.
         champion: the model that was champion when the decision compared with it, empty for none; None when no rule
             compared.
         deciders: ids of the keys that signed the decision.
+        serve_for_s: how long after its promotion the policy lets the model be served; 0 for no limit.
         envelopes: the bytes that were verified, by ledger name.
     """
 
@@ -39,8 +48,10 @@ class Claim:
     evidence: str
     decision: str
     policy: str
+    measured: Evidence
     champion: str | None
     deciders: tuple[str, ...]
+    serve_for_s: int
     envelopes: dict[str, bytes]
 
     @classmethod
@@ -58,21 +69,54 @@ class Claim:
             Refused: any of the steps says no.
             UnfitInput: a file that cannot be read, or a folder that is no model.
         """
-        decided, decision_bytes = _open(decision, "decision", keyring, now)
-        body, subjects = decided.predicate, _subjects(decided, str(decision))
-        _require_promote(body, str(decision))
-        _require_same(f"{decision}: target", body.get("target"), target.to_json())
-        _require_policy(body, subjects, str(decision))
-        _require_fresh(body.get("run", {}).get("decided_at"), body, now, str(decision))
-        measured, evidence_bytes = _open(evidence, "evidence", keyring, now)
-        _require_assurance(body, decided, measured, str(decision))
+        said, measured = (read_bytes(path, MAX_ENVELOPE_BYTES) for path in (decision, evidence))
+        names = (str(decision), str(evidence))
+        claim = cls._of(said, measured, target, keyring, now, names)
+        _require_same(f"{model}: digest", model_digest(model), claim.model)
+        return claim
+
+    @classmethod
+    def standing(cls, made: Promotion, ledger: Ledger, keyring: Keyring) -> Claim:
+        """What a promotion in the ledger rests on: steps 1 to 4, 6 to 8 and 10 of `verify`, on the ledger's copies.
+
+        Raises:
+            Refused: any of the steps says no, a copy is missing, or the promotion names something else.
+        """
+        names = f"decisions/{made.decision}.dsse.json", f"evidence/{made.evidence}.dsse.json"
+        try:
+            decision, evidence = (ledger.get(name) for name in names)
+            claim = cls._of(decision, evidence, made.target, keyring, None, names)
+        except UnfitInput as error:  # here a file that is missing or broken is an answer: it does not hold
+            raise Refused(error.where, error.got, error.need, error.fix) from error
+        got, need = (claim.model, claim.evidence, claim.decision), (made.model, made.evidence, made.decision)
+        for what, here, there in zip(("model", "evidence", "decision"), got, need, strict=True):
+            _require_same(f"promotion {made.sequence}: {what}", there, here)
+        return claim
+
+    @classmethod
+    def _of(
+        cls, decision: bytes, evidence: bytes, target: Target, keyring: Keyring, now: datetime | None,
+        names: tuple[str, str],
+    ) -> Claim:  # fmt: skip
+        """The claim of two envelopes, checked as of an instant, or each as of the instant it names itself."""
+        decided = unseal(decision, keyring, kind="decision", role="evaluator", now=now, where=names[0])
+        body, subjects = decided.predicate, _subjects(decided, names[0])
+        _require_promote(body, names[0])
+        _require_same(f"{names[0]}: target", body.get("target"), target.to_json())
+        _require_policy(body, subjects, names[0])
+        decided_at = _instant(body.get("run", {}).get("decided_at"), names[0])
+        measured = unseal(evidence, keyring, kind="evidence", role="evaluator", now=now, where=names[1])
+        _require_assurance(body, decided, measured, names[0])
         evidence_id = payload_id(measured.statement)
-        _require_same(f"{evidence}: evidence id", evidence_id, subjects.get("evidence"))
+        _require_same(f"{names[1]}: evidence id", evidence_id, subjects.get("evidence"))
         about = Evidence.from_statement(measured.statement)
-        instant = about.measured_at
-        _require_fresh(instant.isoformat() if instant else None, body, now, str(evidence))
-        _require_same(f"{evidence}: model", about.subjects.get("model"), subjects.get("model"))
-        _require_same(f"{model}: digest", model_digest(model), subjects.get("model"))
+        measured_at = _instant(about.run.get("ended"), names[1])
+        for opened, instant, where in ((decided, decided_at, names[0]), (measured, measured_at, names[1])):
+            if now is None:
+                require_valid_at(opened, keyring, "evaluator", instant, where)
+            else:
+                _require_fresh(instant, body, now, where)
+        _require_same(f"{names[1]}: model", about.subjects.get("model"), subjects.get("model"))
         decision_id = payload_id(decided.statement)
         return cls(
             target=target,
@@ -80,18 +124,15 @@ class Claim:
             evidence=evidence_id,
             decision=decision_id,
             policy=subjects["policy"],
+            measured=about,
             champion=body["champion"],
             deciders=decided.keyids,
+            serve_for_s=_seconds(body["policy"].get("serve_for_s", 0), names[0]),
             envelopes={
-                f"evidence/{evidence_id}.dsse.json": evidence_bytes,
-                f"decisions/{decision_id}.dsse.json": decision_bytes,
+                f"evidence/{evidence_id}.dsse.json": evidence,
+                f"decisions/{decision_id}.dsse.json": decision,
             },
         )
-
-
-def _open(path: Path, kind: str, keyring: Keyring, now: datetime) -> tuple[Opened, bytes]:
-    data = read_bytes(path, MAX_ENVELOPE_BYTES)
-    return unseal(data, keyring, kind=kind, role="evaluator", now=now, where=str(path)), data
 
 
 def _subjects(opened: Opened, where: str) -> dict[str, str]:
@@ -123,6 +164,8 @@ def _require_same(where: str, got: Any, need: Any) -> None:
 
 
 def _require_policy(body: dict[str, Any], subjects: dict[str, str], where: str) -> None:
+    if not isinstance(body.get("policy"), dict):
+        raise Refused(f"{where}: policy", type(body.get("policy")).__name__, "the policy itself")
     _require_same(f"{where}: policy", canonical.digest(body.get("policy")), subjects["policy"])
 
 
@@ -132,18 +175,34 @@ def _require_assurance(body: dict[str, Any], decided: Opened, measured: Opened, 
         raise Refused(f"{where}: key", "one of assurance local", "managed keys, as the policy asks")
 
 
-def _require_fresh(text: str | None, body: dict[str, Any], now: datetime, where: str) -> None:
+def _instant(text: Any, where: str) -> datetime:
     try:
-        start = datetime.fromisoformat(text or "")
+        instant = datetime.fromisoformat(text or "")
+        if instant.tzinfo is None:
+            raise ValueError("no time zone")
+    except (TypeError, ValueError) as error:
+        raise Refused(f"{where}: time", f"{type(error).__name__}: {error}", "an instant with a zone") from error
+    return instant
+
+
+def _seconds(value: Any, where: str) -> int:
+    if type(value) is not int or value < 0:
+        raise Refused(f"{where}: policy: serve_for_s", repr(value), "seconds, or 0 for no limit")
+    return value
+
+
+def _require_fresh(start: datetime, body: dict[str, Any], now: datetime, where: str) -> None:
+    try:
         valid = start - LEEWAY <= now < start + timedelta(seconds=body["valid_for_s"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise Refused(
-            f"{where}: time", f"{type(error).__name__}: {error}", "an instant and how long it counts"
-        ) from error
+        raise Refused(f"{where}: time", f"{type(error).__name__}: {error}", "how long it counts") from error
     if not valid:
         fix = "Evaluate the model and decide again."
         raise Refused(
-            f"{where}: time", f"{text}, for {body['valid_for_s']} s", f"to be valid at {now.isoformat()}", fix
+            f"{where}: time",
+            f"{start.isoformat()}, for {body['valid_for_s']} s",
+            f"to be valid at {now.isoformat()}",
+            fix,
         )
 
 

@@ -1,59 +1,146 @@
-"""What the incidents of a ledger name: models, batches and records that nothing may be made of any more.
+"""Incidents that are open, and whether one of them reaches a model: asked before promotion and before serving.
 
-An incident counts whoever signed it, even where the signature cannot be verified here: whoever can write into the
-ledger can stop a promotion, but nobody can let a poisoned model through by taking a key away. It ends when the key list
-revokes its payload, which is a decision of those who keep that list.
+``assay contain --apply`` signs an incident: what it is about (a record, batch, source, dataset, run, model) and the
+models that had learned from it by then. A model trained later from the same records is reached too, though no incident
+lists it: so its training data is followed back through the ledger's manifests. An incident is closed by whoever keeps
+the key list, by revoking its payload there; one that cannot be verified is taken for open, since it may be true.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from assay import canonical
+from assay.data.manifest import Manifest
+from assay.data.records import RecordId
+from assay.errors import AssayError, Refused, UnfitInput
 from assay.ledger import Ledger
-from assay.signing import Keyring, peek
+from assay.signing import Keyring, payload_digest, unseal
 
-KINDS = ("model", "batch", "record")
+KIND = "incident"
 
-__all__ = ["KINDS", "Named", "named", "subject"]
+__all__ = ["Incident", "open_incidents", "require_unaffected"]
 
 
 @dataclass(frozen=True)
-class Named:
-    """What the incidents name, each with the id of one incident that does.
+class Incident:
+    """A verified incident that is open.
 
     Fields:
-        models: by digest.
-        batches: by ``<source>/<batch>``.
-        records: by record id.
+        name: in the ledger.
+        ref: what it is about, ``<kind>:<name>``.
+        models: digests of the models it lists.
     """
 
-    models: Mapping[str, str]
-    batches: Mapping[str, str]
-    records: Mapping[str, str]
+    name: str
+    ref: str
+    models: frozenset[str]
 
 
-def subject(kind: str, name: str) -> str:
-    """How an incident's statement names a subject, such as ``batch/vendor-c/2026-10``."""
-    return f"{kind}/{name}"
-
-
-def named(ledger: Ledger, keyring: Keyring) -> Named:
-    """Read every incident of the ledger that is not revoked.
+def open_incidents(ledger: Ledger, keyring: Keyring) -> Iterator[Incident]:
+    """Every incident of the ledger whose payload the keyring does not revoke.
 
     Raises:
-        UnfitInput: an incident that cannot be read; what it names is not known, so nothing may go on.
-        Unreachable: the ledger does not answer.
+        Refused: one whose signature does not hold; its payload may be revoked like any other.
     """
-    found: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
     for name in ledger.names("incidents/"):
-        document = peek(ledger.get(name), name)
-        if canonical.digest(document) in keyring.revoked:
-            continue
-        incident = name.removeprefix("incidents/").partition(".")[0]
-        for entry in document["subject"]:
-            kind, _, what = entry["name"].partition("/")
-            if kind in found:
-                found[kind].setdefault(what, incident)
-    return Named(found["model"], found["batch"], found["record"])
+        data = ledger.get(name)
+        try:
+            if payload_digest(data, name) in keyring.revoked:
+                continue
+            opened = unseal(data, keyring, kind=KIND, role="evaluator", where=name)
+            models = frozenset(entry["digest"]["sha256"] for entry in opened.statement["subject"])
+            yield Incident(name, str(opened.predicate["ref"]), models)
+        except (AssayError, KeyError, TypeError) as error:
+            fix = "Trust its key again, or revoke its payload once it is known to be false."
+            raise Refused(
+                name, f"an incident that cannot be verified ({error})", "none, or one that can", fix
+            ) from error
+
+
+def require_unaffected(model: str, dataset: str, ledger: Ledger, keyring: Keyring) -> None:
+    """Refuse a model that an open incident reaches.
+
+    Args:
+        model: digest of its folder.
+        dataset: manifest digest of the records it learned from; empty for a model that came without any.
+        ledger: holds incidents and manifests.
+        keyring: whose incidents count.
+
+    Raises:
+        Refused: an incident lists the model, or is about data that it learned from, or that cannot be told.
+    """
+    for incident in open_incidents(ledger, keyring):
+        if model in incident.models or (dataset and _reaches(incident, dataset, ledger)):
+            raise Refused(
+                f"model {model[:12]}",
+                f"one that incident {incident.name} reaches ({incident.ref})",
+                "a model that no open incident reaches",
+                "Train without the records it names; an incident is closed by revoking its payload in the key list.",
+            )
+
+
+def _reaches(incident: Incident, dataset: str, ledger: Ledger) -> bool:
+    kind, _, name = incident.ref.partition(":")
+    if kind in ("record", "batch", "source"):
+        return _holds(kind, name, dataset, ledger)
+    if kind == "dataset":
+        return name in _ancestors(dataset, ledger)
+    if kind == "run":
+        return bool(_made_by(name, ledger) & _ancestors(dataset, ledger))
+    return False  # a model, or what stands for one: the incident lists it
+
+
+def _holds(kind: str, name: str, dataset: str, ledger: Ledger) -> bool:
+    """Whether a dataset holds records of a source or batch, or the one record."""
+    manifest = _manifest(dataset, ledger)
+    record = RecordId.parse(name) if kind == "record" else None
+    wanted = f"{record.source}/{record.batch}" if record else name
+    shares = [share for share in manifest.history.sources if share.records]
+    named = {share.source if kind == "source" else f"{share.source}/{share.batch}" for share in shares}
+    return wanted in named and (record is None or _has_record(record, manifest, ledger))
+
+
+def _has_record(record: RecordId, manifest: Manifest, ledger: Ledger) -> bool:
+    name = f"records/{manifest.content_digest}.parquet"
+    try:
+        keys = pq.read_table(io.BytesIO(ledger.get(name)), columns=["batch", "row"])
+        mine = pc.and_(pc.equal(keys["batch"], f"{record.source}/{record.batch}"), pc.equal(keys["row"], record.row))
+        return bool(pc.any(mine).as_py())
+    except (AssayError, pa.ArrowException, OSError, KeyError):
+        return True  # the list is gone or broken: the record may be in there
+
+
+def _ancestors(dataset: str, ledger: Ledger) -> set[str]:
+    """A dataset and every one it was made from."""
+    found: set[str] = set()
+    ahead = [dataset]
+    while ahead:
+        digest = ahead.pop()
+        if digest not in found:
+            found.add(digest)
+            ahead += _manifest(digest, ledger).history.parents
+    return found
+
+
+def _made_by(run: str, ledger: Ledger) -> set[str]:
+    steps = (canonical.loads(ledger.get(name), name) for name in ledger.names(f"runs/{run}/"))
+    return {end["digest"] for step in steps for end in step["outputs"] if end["kind"] == "dataset"}
+
+
+def _manifest(digest: str, ledger: Ledger) -> Manifest:
+    """A manifest of the ledger, whose name is its digest."""
+    name = f"manifests/{digest}.json"
+    try:
+        manifest = Manifest.from_json(canonical.loads(ledger.get(name), name), name)
+    except UnfitInput as error:
+        raise Refused(error.where, error.got, "the manifest, to tell whether an open incident reaches it") from error
+    if manifest.digest != digest:
+        raise Refused(f"ledger {name}", f"manifest {manifest.digest[:12]}", "the one its name says")
+    return manifest

@@ -19,6 +19,7 @@ else won) and an fsync of the folder: readers never meet half a file, and a kill
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -29,6 +30,7 @@ from assay.errors import Conflict, UnfitInput
 
 __all__ = ["FileLedger", "Ledger", "open_ledger", "put_document", "put_first", "put_folder"]
 
+PIECE_BYTES = 2**20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._@-]{0,127})*")
 
 
@@ -45,6 +47,14 @@ class Ledger(Protocol):
 
     def get(self, name: str) -> bytes:
         """The bytes of a name.
+
+        Raises:
+            UnfitInput: no such name.
+        """
+        ...
+
+    def copy(self, name: str, path: Path) -> None:
+        """Write the bytes of a name into a new file, piece by piece.
 
         Raises:
             UnfitInput: no such name.
@@ -74,6 +84,14 @@ class FileLedger:
         try:
             return self._path(name).read_bytes()
         except OSError as error:
+            raise UnfitInput(f"ledger {self.root}", f"no {name}", "a name that is in the ledger") from error
+
+    def copy(self, name: str, path: Path) -> None:
+        """Write the bytes of a name into a new file; see `Ledger.copy`."""
+        try:
+            with self._path(name).open("rb") as source, path.open("xb") as target:
+                shutil.copyfileobj(source, target, PIECE_BYTES)
+        except FileNotFoundError as error:
             raise UnfitInput(f"ledger {self.root}", f"no {name}", "a name that is in the ledger") from error
 
     def names(self, prefix: str = "") -> list[str]:

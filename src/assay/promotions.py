@@ -2,12 +2,16 @@
 
 ``promotions/<model>@<alias>/<sequence>.dsse.json``: sequences begin at 1 and have no gap; each names the one before.
 The highest is the champion. MLflow's alias is a copy of it.
+
+A rollback is a promotion too, under the next sequence: it names the earlier one whose model it brings back, and shares
+its version in the registry. So the order only ever goes forward, and an old promotion replayed is never taken for one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from assay.config.base import parse
@@ -15,9 +19,10 @@ from assay.config.root import Target
 from assay.errors import Refused, UnfitInput
 from assay.evidence import payload_id
 from assay.ledger import Ledger
-from assay.signing import Keyring, unseal
+from assay.signing import Keyring, require_valid_at, unseal
 
 KIND = "promotion"
+OWN = ("model", "evidence", "decision")
 
 __all__ = [
     "KIND",
@@ -44,6 +49,9 @@ class Promotion:
         sequence: from 1.
         model, evidence, decision: digest of the model folder, and the ids it rests on.
         previous: id of the promotion before, or empty for the first.
+        promoted_at: the instant it names.
+        origin, origin_sequence: the promotion that made the version: itself, or the one that a rollback goes back to.
+        bound: what it names beside these, name to SHA-256: data, policy, every file of the model.
     """
 
     id: str
@@ -53,6 +61,15 @@ class Promotion:
     evidence: str
     decision: str
     previous: str
+    promoted_at: datetime
+    origin: str
+    origin_sequence: int
+    bound: Mapping[str, str]
+
+    @property
+    def is_rollback(self) -> bool:
+        """Whether it brings an earlier model back."""
+        return self.origin != self.id
 
     @classmethod
     def from_statement(cls, document: dict[str, Any], where: str) -> Promotion:
@@ -66,14 +83,23 @@ class Promotion:
             subjects = {entry["name"]: entry["digest"]["sha256"] for entry in document["subject"]}
             if (body["evidence"], body["decision"]) != (subjects["evidence"], subjects["decision"]):
                 raise ValueError("predicate and subjects name different evidence or decisions")
+            promoted_at = datetime.fromisoformat(body["run"]["promoted_at"])
+            if promoted_at.tzinfo is None:
+                raise ValueError("promoted_at has no zone")
+            made = payload_id(document)
+            origin = body.get("rollback") or {"promotion": made, "sequence": body["sequence"]}
             return cls(
-                id=payload_id(document),
+                id=made,
                 target=Target(**body["target"]),
                 sequence=int(body["sequence"]),
                 model=subjects["model"],
                 evidence=subjects["evidence"],
                 decision=subjects["decision"],
                 previous=str(body["previous"]),
+                promoted_at=promoted_at,
+                origin=str(origin["promotion"]),
+                origin_sequence=int(origin["sequence"]),
+                bound={name: digest for name, digest in subjects.items() if name not in OWN},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise Refused(where, f"{type(error).__name__}: {error}", "an assay.promotion/v1 predicate") from error
@@ -134,8 +160,8 @@ def history(ledger: Ledger, keyring: Keyring, target: Target) -> list[Promotion]
     """Every promotion of a target, first to last, each verified.
 
     Raises:
-        Refused: a signature, the target, a sequence or the link to the one before does not hold: somebody changed the
-            ledger, or a promoter's key is missing from the keyring.
+        Refused: a signature, the target, a sequence, the link to the one before or that of a rollback does not hold:
+            somebody changed the ledger, or a promoter's key is missing from the keyring.
     """
     found: list[Promotion] = []
     for sequence, name in enumerate(_names(ledger, target), 1):
@@ -145,8 +171,23 @@ def history(ledger: Ledger, keyring: Keyring, target: Target) -> list[Promotion]
         got = (made.target, made.sequence, made.previous, name)
         if got != (target, sequence, before, name_of(target, sequence)):
             raise Refused(name, f"sequence {made.sequence} after {made.previous[:12] or 'none'}", "an unbroken chain")
+        require_valid_at(opened, keyring, "promoter", made.promoted_at, name)
+        if made.is_rollback:
+            _require_origin(made, found, name)
         found.append(made)
     return found
+
+
+def _require_origin(made: Promotion, before: list[Promotion], name: str) -> None:
+    """A rollback repeats model, evidence and decision of an earlier promotion that is no rollback itself."""
+    origin = next((one for one in before if one.id == made.origin), None)
+    same = origin is not None and not origin.is_rollback and origin.sequence == made.origin_sequence
+    if not same or origin is None or _rests_on(origin) != _rests_on(made):
+        raise Refused(name, f"a rollback to {made.origin_sequence}", "an earlier promotion of the same model")
+
+
+def _rests_on(made: Promotion) -> tuple[str, str, str]:
+    return made.model, made.evidence, made.decision
 
 
 def champion(promotions: list[Promotion], besides: str) -> str:

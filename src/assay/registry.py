@@ -46,13 +46,13 @@ __all__ = ["TAG", "Registry", "tags_of"]
 
 
 def tags_of(promotion: Promotion) -> dict[str, str]:
-    """The tags of the version of a promotion: whole digests."""
+    """The tags of the version of a promotion: whole digests. A rollback has the version of the one it goes back to."""
     return {
-        TAG: promotion.id,
+        TAG: promotion.origin,
         "assay.evidence": promotion.evidence,
         "assay.decision": promotion.decision,
         "assay.model": promotion.model,
-        "assay.sequence": str(promotion.sequence),
+        "assay.sequence": str(promotion.origin_sequence),
         "assay.alias": promotion.target.alias,
     }
 
@@ -75,7 +75,7 @@ class Registry:
 
     def versions(self, promotion: Promotion) -> list[ModelVersion]:
         """The versions that carry the promotion's tag, lowest first; one when all is well."""
-        wanted = f"name = '{promotion.target.model}' and tags.`{TAG}` = '{promotion.id}'"
+        wanted = f"name = '{promotion.target.model}' and tags.`{TAG}` = '{promotion.origin}'"
         return self._ask(lambda client: _sorted(client.search_model_versions(wanted)))
 
     def all_versions(self, model: str) -> list[ModelVersion]:
@@ -86,6 +86,11 @@ class Registry:
         """Alias to version of a registered model; empty where there is no such model."""
         found = self._ask(lambda client: _unless_missing(lambda: client.get_registered_model(model)))
         return {alias: str(version) for alias, version in found.aliases.items()} if found is not None else {}
+
+    def tags(self, model: str, version: str) -> dict[str, str]:
+        """The tags of a version; empty where there is no such version."""
+        found = self._ask(lambda client: _unless_missing(lambda: client.get_model_version(model, version)))
+        return dict(found.tags) if found is not None else {}
 
     def register(self, promotion: Promotion) -> str:
         """The version of a promotion, created unless it is there; doubles that a crash or a race left are deleted.
@@ -146,7 +151,7 @@ class Registry:
 
     def _found(self, client: Any, promotion: Promotion) -> bool:
         return bool(
-            client.search_model_versions(f"name = '{promotion.target.model}' and tags.`{TAG}` = '{promotion.id}'")
+            client.search_model_versions(f"name = '{promotion.target.model}' and tags.`{TAG}` = '{promotion.origin}'")
         )
 
     def _source(self, client: Any, promotion: Promotion) -> tuple[str, str | None]:
@@ -167,10 +172,10 @@ class Registry:
         if experiment is None:
             _unless_there(lambda: client.create_experiment(EXPERIMENT))
             experiment = client.get_experiment_by_name(EXPERIMENT)
-        here, wanted = [experiment.experiment_id], f"tags.`{TAG}` = '{promotion.id}'"
+        here, wanted = [experiment.experiment_id], f"tags.`{TAG}` = '{promotion.origin}'"
         if not client.search_runs(here, wanted, max_results=1):
-            name = f"promotion {promotion.sequence} of {promotion.target.model}"
-            client.create_run(here[0], tags={TAG: promotion.id}, run_name=name)
+            name = f"promotion {promotion.origin_sequence} of {promotion.target.model}"
+            client.create_run(here[0], tags={TAG: promotion.origin}, run_name=name)
         kept, *doubles = client.search_runs(here, wanted, order_by=["attributes.start_time ASC"])
         for double in doubles:
             client.delete_run(double.info.run_id)

@@ -1,23 +1,27 @@
 """Signed statements: in-toto Statements in DSSE envelopes, through securesystemslib. No cryptography of our own.
 
-A keyring lists the public keys that may sign, each with the role it may sign in and its assurance (``local`` for a key
-made on a laptop, ``managed`` for one from a KMS or a mounted secret). The signature covers the payload's bytes; what a
-verifier reads comes from the verified bytes only.
+A keyring lists the public keys that may sign, each with the role it may sign in, its assurance (``local`` for a key
+made on a laptop, ``managed`` for one from a KMS or a mounted secret) and when it may sign; how many signatures a role
+needs; and what counts no more: payloads, by digest, and keys. A key that is rotated gets a ``not_after``: what it
+signed before stays good, by the instant that the statement itself names. A key that leaked is revoked: nothing it
+signed counts, whatever instant it names. The signature covers the payload's bytes; what a verifier reads comes from
+the verified bytes only.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.dsse import Envelope
-from securesystemslib.exceptions import VerificationError
+from securesystemslib.exceptions import UnsupportedLibraryError, VerificationError
 from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
 from assay import canonical
@@ -29,6 +33,7 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 MAX_ENVELOPE_BYTES = 16 * 2**20
 Role = Literal["uploader", "evaluator", "promoter", "approver"]
 Assurance = Literal["local", "managed"]
+EXTRAS = {"awskms": "awskms", "gcpkms": "gcpkms", "azurekms": "azurekms", "hv": "vault", "hsm": "hsm"}
 
 __all__ = [
     "KeyEntry",
@@ -37,8 +42,10 @@ __all__ = [
     "Role",
     "load_signer",
     "make_key",
+    "payload_digest",
     "peek",
     "public_entry",
+    "require_valid_at",
     "seal",
     "statement",
     "unseal",
@@ -66,6 +73,17 @@ class KeyEntry:
     not_after: str = ""
     uri: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.roles or {*self.roles} - {*get_args(Role)} or self.assurance not in get_args(Assurance):
+            raise UnfitInput(
+                f"key {self.keyid[:12]}",
+                f"roles {', '.join(self.roles) or 'none'}, assurance {self.assurance}",
+                f"roles among {', '.join(get_args(Role))}, assurance local or managed",
+            )
+        for instant in (self.not_before, self.not_after):
+            if instant and datetime.fromisoformat(instant).tzinfo is None:
+                raise UnfitInput(f"key {self.keyid[:12]}", f"{instant}, without a zone", "such as 2027-01-01T00:00:00Z")
+
     def key(self) -> Key:
         """The key as securesystemslib knows it."""
         return SSlibKey.from_dict(self.keyid, dict(self.public))
@@ -78,27 +96,42 @@ class KeyEntry:
 
 @dataclass(frozen=True)
 class Keyring:
-    """The public keys that may sign, and payloads that count no more.
+    """The public keys that may sign, and what counts no more.
 
     Fields:
         keys: each listed once, with all its roles: under two names, one signature would count for two.
         revoked: SHA-256 of revoked payloads.
+        revoked_keys: ids of keys whose signatures count no more, whenever they were made.
+        thresholds: by role, how many distinct keys have to sign; 1 where it is not listed.
 
     Raises:
-        UnfitInput: a key id, or a public key, listed twice.
+        UnfitInput: a key id, or a public key, listed twice; a threshold that its role's keys cannot reach.
     """
 
     keys: tuple[KeyEntry, ...] = ()
     revoked: frozenset[str] = field(default_factory=frozenset)
+    revoked_keys: frozenset[str] = field(default_factory=frozenset)
+    thresholds: Mapping[Role, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for facts in ([entry.keyid for entry in self.keys], [_key_material(entry) for entry in self.keys]):
             if len(set(facts)) != len(facts):
                 raise UnfitInput("keyring", "one key listed twice", "each key once, with all its roles")
+        if not all(re.fullmatch(r"[0-9a-f]{64}", entry) for entry in self.revoked):
+            raise UnfitInput("keyring: revoked", "something else than SHA-256 digests", "64 hexadecimal digits each")
+        for role, least in self.thresholds.items():
+            listed = sum(role in entry.roles for entry in self.keys)
+            if role not in get_args(Role) or type(least) is not int or not 1 <= least <= listed:
+                raise UnfitInput(f"keyring: thresholds: {role}", repr(least), f"1 to {listed}, the keys of that role")
 
     def for_role(self, role: Role, now: datetime | None = None) -> list[KeyEntry]:
         """The keys that may sign in a role (at an instant)."""
-        return [entry for entry in self.keys if role in entry.roles and (now is None or entry.valid_at(now))]
+        standing = [entry for entry in self.keys if entry.keyid not in self.revoked_keys]
+        return [entry for entry in standing if role in entry.roles and (now is None or entry.valid_at(now))]
+
+    def threshold(self, role: Role) -> int:
+        """How many distinct keys of the role have to sign; at least 1."""
+        return max(self.thresholds.get(role, 1), 1)
 
     @classmethod
     def load(cls, path: Path | str) -> Keyring:
@@ -110,7 +143,8 @@ class Keyring:
             entries = tuple(KeyEntry(**entry | {"roles": tuple(entry["roles"])}) for entry in document["keys"])
             for entry in entries:
                 entry.key()
-            return cls(entries, frozenset(document.get("revoked", ())))
+            revoked, revoked_keys = (frozenset(document.get(name, ())) for name in ("revoked", "revoked_keys"))
+            return cls(entries, revoked, revoked_keys, dict(document.get("thresholds", {})))
         except UnfitInput:
             raise
         except Exception as error:  # securesystemslib raises many kinds; all mean a broken key list
@@ -118,11 +152,13 @@ class Keyring:
 
     def save(self, path: Path | str) -> None:
         """Write ``keys.json`` whole."""
-        document = {
+        document: dict[str, Any] = {
             "schema": "assay.keys/v1",
             "keys": [asdict(entry) for entry in self.keys],
             "revoked": sorted(self.revoked),
         }
+        document |= {"revoked_keys": sorted(self.revoked_keys)} if self.revoked_keys else {}
+        document |= {"thresholds": dict(self.thresholds)} if self.thresholds else {}
         write_file(path, canonical.dumps(document))
 
 
@@ -174,7 +210,9 @@ def public_entry(signer: Signer, roles: Iterable[Role], assurance: Assurance = "
 
 
 def load_signer(uri: str, keyring: Keyring | None = None) -> Signer:
-    """The signer behind a path to a PEM file, or a KMS URI of securesystemslib (``awskms:``, ``gcpkms:``, ``hv:``).
+    """The signer behind a path to a PEM file, or a KMS URI of securesystemslib.
+
+    Known: ``awskms:``, ``gcpkms:``, ``azurekms:``, ``hv:`` (HashiCorp Vault), ``hsm:``, each with its client library.
 
     A KMS key needs its public half in the keyring, in an entry with this URI.
 
@@ -191,6 +229,9 @@ def load_signer(uri: str, keyring: Keyring | None = None) -> Signer:
         return CryptoSigner(load_pem_private_key(Path(uri.removeprefix("file2:")).read_bytes(), password=None))
     except UnfitInput:
         raise
+    except UnsupportedLibraryError as error:
+        extra = f"pip install 'securesystemslib[{EXTRAS.get(scheme, scheme)}]'"
+        raise UnfitInput(f"key {uri}", str(error), f"the client library of {scheme}", extra) from error
     except OSError as error:
         raise UnfitInput(
             f"key {uri}", error.strerror or str(error), "a readable PEM file", "assay init makes one."
@@ -229,13 +270,33 @@ def peek(data: bytes, where: str = "envelope") -> dict[str, Any]:
     return _statement(_envelope(data, where).payload, where)
 
 
+def payload_digest(data: bytes, where: str = "envelope") -> str:
+    """SHA-256 of the payload of an envelope, UNVERIFIED: what `Keyring.revoked` lists."""
+    return canonical.sha256(_envelope(data, where).payload)
+
+
+def require_valid_at(opened: Opened, keyring: Keyring, role: Role, instant: datetime, where: str) -> None:
+    """Enough of the keys that signed were valid at the instant that the statement names.
+
+    Raises:
+        Refused: too few were.
+    """
+    valid = {entry.keyid for entry in keyring.for_role(role, instant)} & {*opened.keyids}
+    if len(valid) < keyring.threshold(role):
+        raise Refused(
+            f"{where}: signature",
+            f"{len(valid)} key(s) of role {role} that were valid at {instant.isoformat()}",
+            f"{keyring.threshold(role)}",
+        )
+
+
 def unseal(
     data: bytes,
     keyring: Keyring,
     *,
     kind: str,
     role: Role,
-    threshold: int = 1,
+    threshold: int | None = None,
     now: datetime | None = None,
     allow_unsigned: bool = False,
     where: str = "envelope",
@@ -251,7 +312,7 @@ def unseal(
         keyring: whom to trust.
         kind: ``evidence``, ``decision``, ``promotion``, ``incident``, ``batch``, ``quarantine``.
         role: in which the signers must be listed.
-        threshold: signatures needed, at least 1.
+        threshold: signatures needed, at least 1; by default what the keyring asks of the role.
         now: the instant at which keys must be valid; None skips that check.
         allow_unsigned: accept an envelope with an EMPTY signature list (the gate then answers inconclusive). One with
             signatures is always verified.
@@ -260,12 +321,13 @@ def unseal(
     Raises:
         Refused: any of the steps says no.
     """
+    least = keyring.threshold(role) if threshold is None else max(threshold, 1)
     try:
         envelope = _envelope(data, where)
         keyids: tuple[str, ...] = ()
         entries = {entry.keyid: entry for entry in keyring.for_role(role, now)}
         if envelope.signatures or not allow_unsigned:
-            envelope.verify([entry.key() for entry in entries.values()], max(threshold, 1))
+            envelope.verify([entry.key() for entry in entries.values()], least)
             keyids = tuple(sorted(keyid for keyid, entry in entries.items() if _signed_by(envelope, entry)))
         if envelope.payload_type != PAYLOAD_TYPE:
             raise Refused(f"{where}: payload type", envelope.payload_type, PAYLOAD_TYPE)
@@ -274,14 +336,14 @@ def unseal(
         raise
     except Exception as error:  # securesystemslib refuses by KeyError, TypeError, ValueError, VerificationError, ...
         raise Refused(
-            f"{where}: signature", f"{type(error).__name__}: {error}", f"{threshold} signature(s) of role {role}"
+            f"{where}: signature", f"{type(error).__name__}: {error}", f"{least} signature(s) of role {role}"
         ) from error
     _require_kind(document, kind, where)
     payload_digest = canonical.sha256(envelope.payload)
     if payload_digest in keyring.revoked:
         raise Refused(where, f"payload {payload_digest[:12]}, which is revoked", "a payload that still counts")
     managed = sum(entries[keyid].assurance == "managed" for keyid in keyids)
-    return Opened(document, keyids, "managed" if managed >= max(threshold, 1) else "local", payload_digest)
+    return Opened(document, keyids, "managed" if managed >= least else "local", payload_digest)
 
 
 def _signed_by(envelope: Envelope, entry: KeyEntry) -> bool:

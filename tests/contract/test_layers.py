@@ -23,7 +23,7 @@ MAY_USE_KFP = (
     "cli/doctor.py",
 )
 STEP_MODULES = ("ingest.step", "sanitize.step", "gate.step", "promote", "monitor", "trace", "contain")
-OTHER_MODULES = ("verify", "audit", "report.page", "quarantine", "cli.main", "config")
+OTHER_MODULES = ("verify", "serving", "audit", "report.page", "quarantine", "cli.main", "config")
 TORCH_FREE = tuple(f"assay.{name}" for name in (*STEP_MODULES, *OTHER_MODULES))
 
 

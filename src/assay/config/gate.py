@@ -26,6 +26,7 @@ class PolicyConfig(Section):
         confidence: that the intervals must have at least.
         accept_local_keys: whether keys of assurance ``local`` count; a cluster says no.
         valid_for_s: age in seconds at which evidence and decision expire.
+        serve_for_s: seconds after its promotion at which a model is served no more; 0 for no limit.
 
     The rules ``signed`` and ``freshness`` apply always, whether listed or not.
     """
@@ -35,6 +36,7 @@ class PolicyConfig(Section):
     confidence: float = pydantic.Field(default=0.95, gt=0.5, lt=1)
     accept_local_keys: bool = True
     valid_for_s: int = pydantic.Field(default=7 * 86400, ge=1)
+    serve_for_s: int = pydantic.Field(default=0, ge=0)
 
     @pydantic.field_validator("rules")
     @classmethod

@@ -15,7 +15,7 @@ from typing import IO
 from assay import canonical
 from assay.errors import UnfitInput
 
-__all__ = ["create_file", "fsync_folder", "whole_folder", "write_file"]
+__all__ = ["create_file", "fsync_folder", "temporary_folder", "whole_folder", "write_file"]
 
 TEMPORARY = ".assay-tmp-"
 
@@ -72,25 +72,12 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
     """A temporary folder that takes the name ``path`` when the block ends well, and vanishes when it does not.
 
     A folder that is already there with the same names and bytes is left as it is, so that a repeated step succeeds.
-    What a killed process left of the same name goes first; a lock tells it from the folder of a process at work.
 
     Raises:
         UnfitInput: ``path`` is there with other content.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f"{TEMPORARY}{target.name}-"
-    for left in target.parent.glob(f"{glob.escape(prefix)}*"):
-        with _locked(left) as ours:
-            if ours:
-                shutil.rmtree(left, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    with _locked(temporary):
-        yield from _filled(temporary, target)
-
-
-def _filled(temporary: Path, target: Path) -> Iterator[Path]:
-    try:
+    with temporary_folder(target) as temporary:
         yield temporary
         temporary.chmod(0o755)
         for file in temporary.rglob("*"):
@@ -99,8 +86,26 @@ def _filled(temporary: Path, target: Path) -> Iterator[Path]:
                     os.fsync(stream.fileno())
         _rename(temporary, target)
         fsync_folder(target.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder(target: Path) -> Iterator[Path]:
+    """A folder of mode 0700 beside ``target`` that vanishes with the block, unless it was renamed in it.
+
+    What a killed process left of the same name goes first; a lock tells it from the folder of a process at work.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f"{TEMPORARY}{target.name}-"
+    for left in target.parent.glob(f"{glob.escape(prefix)}*"):
+        with _locked(left) as ours:
+            if ours:
+                shutil.rmtree(left, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    with _locked(temporary):
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

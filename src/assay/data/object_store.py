@@ -35,6 +35,7 @@ from assay.ledger import require_ledger_name
 ATTEMPTS = 4
 TIMEOUT_S = 20
 PIECE_BYTES = 2**20
+MAX_COPY_BYTES = 2**40
 PAGE_NAMES = 1000
 TAKEN = 412  # Precondition Failed
 RACING = 409  # two conditional puts of one key at once: ask again
@@ -135,6 +136,10 @@ class S3Ledger:
         key = self._key(name)
         with _translated(f"ledger {self.uri}: {name}"):
             return _again(lambda: self._read(key))
+
+    def copy(self, name: str, path: Path) -> None:
+        """Write the bytes of a name into a new file; see `Ledger.copy`."""
+        download(f"s3://{self.bucket}/{self._key(name)}", path, MAX_COPY_BYTES)
 
     def names(self, prefix: str = "") -> list[str]:
         """All names below a prefix; see `Ledger.names`."""
