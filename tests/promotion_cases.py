@@ -97,7 +97,7 @@ class Candidate:
     def __init__(self, workspace: Workspace, folder: Path, weights: bytes = b"weights", **changes: Any) -> None:
         self.workspace, self.folder = workspace, folder
         workspace.initialise()
-        self.model = write_model(folder / "model", weights)
+        self.model = changes.pop("model", None) or write_model(folder / "model", weights)
         self.digest = model_digest(self.model)
         subjects = changes.pop("subjects", {})
         made = evidence_about(self.digest, **changes)
