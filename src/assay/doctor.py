@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from assay.errors import AssayError, Conflict
+from assay.errors import AssayError, Conflict, redacted
 from assay.ledger import FileLedger, Ledger, open_ledger
 from assay.signing import Role, public_entry
 from assay.workspace import Workspace
@@ -176,7 +176,7 @@ def _mlflow(uri: str) -> Check:
             mend = (
                 "Start it or mend MLFLOW_TRACKING_URI; until then lineage waits in the outbox and nothing is promoted."
             )
-            return Check("mlflow", "fail", f"{_shown(uri)}: {' '.join(str(error).split())[:200]}", mend)
+            return Check("mlflow", "fail", f"{_shown(uri)}: {redacted(' '.join(str(error).split()))[:200]}", mend)
     return Check("mlflow", "ok", _shown(uri))
 
 

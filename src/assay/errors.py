@@ -11,9 +11,18 @@ AssayError              exit 3  could not decide; also the fate of an unexpected
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
-__all__ = ["AssayError", "Conflict", "Refused", "UnfitInput", "UnknownName", "Unreachable"]
+__all__ = ["AssayError", "Conflict", "Refused", "UnfitInput", "UnknownName", "Unreachable", "redacted"]
+
+_USERINFO = re.compile(r"(?<=://)[^\s/?#'\"]*@")
+_SECRET = re.compile(r"(?i)((?:password|passwd|pwd|token|secret|api_?key)=)[^\s&'\"]+")
+
+
+def redacted(text: str) -> str:
+    """Text in which no address names a user or a password: libraries repeat what they were given."""
+    return _SECRET.sub(r"\1***", _USERINFO.sub("", text))
 
 
 class AssayError(Exception):
@@ -24,12 +33,14 @@ class AssayError(Exception):
         got: what came.
         need: what is needed.
         fix: what to do about it.
+
+    Credentials in an address are left out of all four.
     """
 
     exit_code = 3
 
     def __init__(self, where: str, got: str = "", need: str = "", fix: str = "") -> None:
-        self.where, self.got, self.need, self.fix = where, got, need, fix
+        self.where, self.got, self.need, self.fix = map(redacted, (where, got, need, fix))
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from assay import canonical
 from assay.data.dataset import Dataset
 from assay.data.findings import Finding, findings_bytes
-from assay.errors import UnfitInput
+from assay.errors import UnfitInput, redacted
 from assay.ledger import Ledger, put_document, require_ledger_name
 from assay.workspace import Workspace
 
@@ -130,7 +130,7 @@ def step(name: str, run: str = "", workspace: Workspace | None = None) -> Iterat
         yield record
     except BaseException as error:
         record.status, record.ended_ms = "FAILED", _now_ms()
-        record.tags["assay.error"] = f"{type(error).__name__}: {error}"[:1000]
+        record.tags["assay.error"] = redacted(f"{type(error).__name__}: {error}")[:1000]
         mlflow_mirror.deliver(record)
         raise
     _put_step(record)

@@ -41,7 +41,7 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
 }
 
-__all__ = ["Rejected", "copy_entry", "entry_of"]
+__all__ = ["Rejected", "copy_entry", "entry_of", "require_database"]
 
 
 class Rejected(AssayError):
@@ -125,11 +125,11 @@ def _client(uri: str) -> Any:
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    _require_database(uri)
+    require_database(uri)
     return MlflowClient(tracking_uri=uri)
 
 
-def _require_database(uri: str) -> None:
+def require_database(uri: str) -> None:
     """Ask a database directly, within a bound: MLflow tries to connect to one for a hundred seconds.
 
     Raises:

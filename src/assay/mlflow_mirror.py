@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from assay import canonical
 from assay.data.files import write_file
-from assay.errors import UnfitInput
+from assay.errors import UnfitInput, redacted
 from assay.mlflow_copy import Rejected, copy_entry, entry_of
 
 if TYPE_CHECKING:
@@ -77,9 +76,9 @@ def _tell(failure: Exception | None, outbox: Path, uri: str) -> None:
         waiting = len(_waiting(outbox, uri))
         _log.warning(
             "MLflow at %s: %s: %s. %d step record(s) wait in %s; the next step that reaches MLflow delivers them.",
-            _without_credentials(uri),
+            redacted(uri),
             type(failure).__name__,
-            _without_credentials(" ".join(str(failure).split()))[:300],
+            redacted(" ".join(str(failure).split()))[:300],
             waiting,
             outbox,
         )
@@ -143,8 +142,3 @@ def _alone(outbox: Path) -> Iterator[None]:
     with (outbox / ".lock").open("w") as handle:
         waiting(fcntl.flock, handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-
-
-def _without_credentials(text: str) -> str:
-    """Text in which no address names a user or a password."""
-    return re.sub(r"://[^/\s@]*@", "://", text)

@@ -23,8 +23,9 @@ from urllib.parse import urlsplit
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from assay.data.files import write_file
-from assay.errors import Unreachable
+from assay.errors import UnfitInput, Unreachable
 from assay.ledger import FileLedger, open_ledger
+from assay.mlflow_copy import require_database
 from assay.promotions import Promotion
 from assay.workspace import Workspace
 
@@ -35,6 +36,7 @@ T = TypeVar("T")
 TAG = "assay.promotion"
 EXPERIMENT = "assay"
 ATTEMPTS, WAIT_S = 3, 0.5
+AGAIN = "Nothing was decided by it: run the same command again when it answers."
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -71,6 +73,10 @@ class Registry:
         Raises:
             Unreachable: no answer within the bound; nothing was changed.
         """
+        try:
+            require_database(self.uri)
+        except Unreachable as error:
+            raise Unreachable(f"MLflow at {_shown(self.uri)}", error.got, error.need, AGAIN) from error
         self._ask(lambda client: client.search_registered_models(max_results=1))
 
     def versions(self, promotion: Promotion) -> list[ModelVersion]:
@@ -186,15 +192,18 @@ class Registry:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
-        failures = (MlflowException, SQLAlchemyError, OSError)  # those of requests are OSErrors
+        failures = (MlflowException, SQLAlchemyError, OSError, Unreachable)  # those of requests are OSErrors
         tries = Retrying(
             retry=retry_if_exception_type(failures),
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_fixed(WAIT_S),
             retry_error_callback=self._give_up,
         )
-        with _settings():
-            answer: T = tries(lambda: question(self._client()))
+        try:
+            with _settings():
+                answer: T = tries(lambda: question(self._client()))
+        except ImportError as error:
+            raise UnfitInput(f"MLflow at {_shown(self.uri)}", str(error), "its driver, installed") from error
         return answer
 
     def _client(self) -> Any:
@@ -204,13 +213,16 @@ class Registry:
             logging.getLogger(name).setLevel(logging.WARNING)
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        else:  # MLflow itself tries to connect to a database for a hundred seconds
+            require_database(self.uri)
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     def _give_up(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        fix = "Nothing was decided by it: run the same command again when it answers."
-        raise Unreachable(f"MLflow at {_shown(self.uri)}", cause, f"an answer within {ATTEMPTS} tries", fix) from error
+        raise Unreachable(
+            f"MLflow at {_shown(self.uri)}", cause, f"an answer within {ATTEMPTS} tries", AGAIN
+        ) from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from assay.errors import AssayError
+from assay.errors import AssayError, redacted
 from assay.progress import Reporter
 
 Json = Annotated[
@@ -40,7 +40,7 @@ def leave(code: int) -> NoReturn:
 
 def fail(error: Exception, code: int, as_json: bool) -> int:
     """Say what went wrong, as text on standard error and, under ``--json``, as a document on standard output."""
-    message = str(getattr(error, "format_message", error.__str__)())
+    message = redacted(str(getattr(error, "format_message", error.__str__)()))
     if as_json:
         facts = {
             name: getattr(error, name) for name in ("where", "got", "need", "fix", "close") if hasattr(error, name)

@@ -85,6 +85,7 @@ def _training(
     """A run that came to a decision: its summary, the comparison that the example adds, its report."""
     from assay import local_run
     from assay.cli._run_view import lines_of
+    from assay.errors import redacted
     from assay.report.inputs import ReportInputs
     from assay.report.page import write_report
 
@@ -96,7 +97,7 @@ def _training(
     write_report(ReportInputs.found(found, extra), page, title=config.promote.model, run=run)
     document |= {"report": str(page), "log": str(result.log)}
     commands = [
-        f"MLflow   mlflow ui --backend-store-uri {workspace.tracking_uri}",
+        f"MLflow   mlflow ui --backend-store-uri {redacted(workspace.tracking_uri)}",
         *(f"trace    assay trace source:{name}" for name in document["quarantined"]),
     ]
     return document, lines_of(document, commands)
