@@ -7,7 +7,7 @@ valid when they signed. A revoked key or payload counts at neither time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from assay.config.root import Target
 from assay.errors import Refused, UnfitInput
 from assay.evidence import Evidence, payload_id
 from assay.ledger import Ledger
-from assay.models.spec import model_digest
+from assay.models.spec import model_files
 from assay.promotions import Promotion
 from assay.signing import MAX_ENVELOPE_BYTES, Keyring, Opened, require_valid_at, unseal
 
@@ -41,6 +41,7 @@ class Claim:
         deciders: ids of the keys that signed the decision.
         serve_for_s: how long after its promotion the policy lets the model be served; 0 for no limit.
         envelopes: the bytes that were verified, by ledger name.
+        files: name and SHA-256 of the model's files, where they were at hand.
     """
 
     target: Target
@@ -53,6 +54,12 @@ class Claim:
     deciders: tuple[str, ...]
     serve_for_s: int
     envelopes: dict[str, bytes]
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dataset(self) -> str:
+        """Manifest digest of the records the model learned from; empty for a model that came without any."""
+        return self.measured.subjects.get("dataset", "")
 
     @classmethod
     def verify(
@@ -72,8 +79,9 @@ class Claim:
         said, measured = (read_bytes(path, MAX_ENVELOPE_BYTES) for path in (decision, evidence))
         names = (str(decision), str(evidence))
         claim = cls._of(said, measured, target, keyring, now, names)
-        _require_same(f"{model}: digest", model_digest(model), claim.model)
-        return claim
+        files = model_files(model)
+        _require_same(f"{model}: digest", canonical.tree_digest(files), claim.model)
+        return replace(claim, files=files)
 
     @classmethod
     def standing(cls, made: Promotion, ledger: Ledger, keyring: Keyring) -> Claim:

@@ -9,7 +9,8 @@ registry's version, its alias and the journal, is a copy that any later call fin
     4. version, alias, alias read again
     5. journal/<model>@<alias>/<sequence>.json: done
 
-The key of all this is the evidence id: the same measurement again is the same promotion.
+The key of all this is the evidence id: the same measurement again is the same promotion. To go back is a promotion too
+(`rollback`): signed, under the next sequence, of a model that was promoted before.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from assay import canonical, lineage
 from assay.claim import Claim
 from assay.config.root import Target
 from assay.data.files import write_file
-from assay.errors import AssayError, Conflict, Refused
+from assay.errors import AssayError, Conflict, Refused, UnfitInput
+from assay.incidents import require_unaffected
 from assay.ledger import Ledger, put_first, put_folder
 from assay.promotions import KIND, Promotion, champion, history, journal_name, name_of, place_of, targets
 from assay.registry import Registry
@@ -31,7 +33,7 @@ from assay.workspace import Workspace
 
 MOST_RACES = 1000  # lost in a row; far beyond what any number of gates can cause
 
-__all__ = ["promote", "reconcile"]
+__all__ = ["promote", "reconcile", "rollback"]
 
 
 def promote(
@@ -57,40 +59,67 @@ def promote(
 
     Returns:
         ``promoted`` (true), ``model`` (its registered name), ``version``, ``alias``, ``sequence``, ``promotion``,
-        ``evidence`` and ``decision`` (ids), and ``head``, the target's highest sequence: the alias stands there.
+        ``evidence`` and ``decision`` (ids), ``rollback_to`` (0 for none), and ``head``, the target's highest sequence:
+        the alias stands there.
 
     Raises:
         Refused: decision, evidence, model and target do not belong together, or are expired or not signed as they
-            must be; nothing was changed.
+            must be, or an open incident reaches the model; nothing was changed.
         Unreachable: MLflow does not answer. Before the commit nothing was changed; after it, the next call finishes.
     """
     workspace = Workspace.from_env()
     with lineage.step("promote", run, workspace) as record:
         claim = Claim.verify(decision, evidence, model, target, workspace.keyring, datetime.now(UTC))
+        require_unaffected(claim.model, claim.dataset, workspace.ledger, workspace.keyring)
         registry = Registry(workspace)
         registry.probe()
         committed = _commit(claim, model, workspace, record.run)
         version, head = _finish(committed, registry, workspace)
-        if promotion is not None:
-            write_file(promotion, workspace.ledger.get(name_of(target, committed.sequence)))
-        if summary is not None:
-            write_file(summary, _markdown(committed, version).encode())
-        record.reads("decision", committed.decision)
-        record.reads("evidence", committed.evidence)
-        record.reads("model", committed.model)
-        record.writes("promotion", committed.id, place_of(target))
-        record.tags |= {"assay.promotion": committed.id, "assay.model_version": f"{target.model}/{version}"}
-    return {
-        "promoted": True,
-        "model": target.model,
-        "version": version,
-        "alias": target.alias,
-        "sequence": committed.sequence,
-        "promotion": committed.id,
-        "evidence": committed.evidence,
-        "decision": committed.decision,
-        "head": head,
-    }
+        _tell(committed, version, promotion, summary, record)
+    return _answer(committed, version, head)
+
+
+def rollback(
+    target: Target, sequence: int, *, reason: str, promotion: Path | None = None, run: str = ""
+) -> dict[str, Any]:
+    """Bring the model of an earlier promotion back, by a promotion under the next sequence.
+
+    Asked again it finds its work done. A promotion that comes in between is not undone: then nothing happens, and
+    whoever asked looks again.
+
+    Args:
+        target: the registered model and alias.
+        sequence: of the earlier promotion.
+        reason: why, for the record.
+        promotion: the signed promotion to write, a copy of the ledger's.
+        run: id of the pipeline run.
+
+    Returns:
+        As `promote`; ``version`` is the earlier one.
+
+    Raises:
+        UnfitInput: no such promotion, or no reason.
+        Refused: what the earlier promotion rests on does not hold any more, an open incident reaches its model, or
+            another promotion came in between; nothing was changed.
+        Unreachable: MLflow does not answer; as for `promote`.
+    """
+    if not reason.strip():
+        raise UnfitInput("--reason", "none", "why the model goes back, for the record")
+    workspace = Workspace.from_env()
+    with lineage.step("promote", run, workspace) as record:
+        promotions = history(workspace.ledger, workspace.keyring, target)
+        origin = _origin(promotions, sequence, target)
+        claim = Claim.standing(origin, workspace.ledger, workspace.keyring)
+        require_unaffected(claim.model, claim.dataset, workspace.ledger, workspace.keyring)
+        _require_kept(claim.model, workspace.ledger)
+        registry = Registry(workspace)
+        registry.probe()
+        committed = promotions[-1]
+        if committed.origin != origin.id:
+            committed = _commit_rollback(origin, committed, claim, reason, workspace, record.run)
+        version, head = _finish(committed, registry, workspace)
+        _tell(committed, version, promotion, None, record)
+    return _answer(committed, version, head)
 
 
 def reconcile(workspace: Workspace, *, restore: bool = False) -> dict[str, Any]:
@@ -149,6 +178,32 @@ def _commit(claim: Claim, model: Path, workspace: Workspace, run: str) -> Promot
     raise AssayError(f"target {place_of(claim.target)}", f"{MOST_RACES} lost races", "a free sequence", "Run it again.")
 
 
+def _origin(promotions: list[Promotion], sequence: int, target: Target) -> Promotion:
+    """The promotion that made the version which promotion ``sequence`` stands for."""
+    if not 1 <= sequence <= len(promotions):
+        raise UnfitInput(f"target {place_of(target)}", f"promotion {sequence}", f"one of 1 to {len(promotions)}")
+    return promotions[promotions[sequence - 1].origin_sequence - 1]
+
+
+def _commit_rollback(
+    origin: Promotion, head: Promotion, claim: Claim, reason: str, workspace: Workspace, run: str
+) -> Promotion:
+    back = {"rollback": {"sequence": origin.sequence, "promotion": origin.id, "reason": reason}}
+    document = _statement(claim, dict(origin.bound), head, run, back)
+    sealed = _sign(document, claim, workspace)
+    made = Promotion.from_statement(document, "promotion")
+    try:
+        workspace.ledger.put(name_of(origin.target, made.sequence), sealed)
+    except Conflict as error:
+        raise Refused(
+            f"target {place_of(origin.target)}",
+            f"another promotion {made.sequence} meanwhile",
+            f"promotion {head.sequence} as the last, as when this rollback began",
+            "Look at what was promoted, then ask again.",
+        ) from error
+    return made
+
+
 def _next(claim: Claim, promotions: list[Promotion], run: str) -> dict[str, Any]:
     """The statement of the promotion after those, provided the champion is still the one it was compared with."""
     now = champion(promotions, besides=claim.model)
@@ -159,9 +214,18 @@ def _next(claim: Claim, promotions: list[Promotion], run: str) -> dict[str, Any]
             f"{claim.champion[:12] or 'none'}, with which the decision compared",
             "Another model was promoted meanwhile: evaluate against it and decide again.",
         )
-    last = promotions[-1] if promotions else None
-    subjects = {"model": claim.model, "evidence": claim.evidence, "decision": claim.decision}
-    predicate = {
+    bound = {"policy": claim.policy} | {f"file/{name}": digest for name, digest in claim.files.items()}
+    bound |= {
+        name: claim.measured.subjects[name] for name in ("dataset", "holdout") if claim.measured.subjects.get(name)
+    }
+    return _statement(claim, bound, promotions[-1] if promotions else None, run, {})
+
+
+def _statement(
+    claim: Claim, bound: dict[str, str], last: Promotion | None, run: str, more: dict[str, Any]
+) -> dict[str, Any]:
+    subjects = bound | {"model": claim.model, "evidence": claim.evidence, "decision": claim.decision}
+    predicate = more | {
         "target": claim.target.to_json(),
         "sequence": last.sequence + 1 if last else 1,
         "previous": last.id if last else "",
@@ -190,11 +254,43 @@ def _keep(claim: Claim, model: Path, ledger: Ledger) -> None:
     """Put what the promotion rests on into the ledger, and check the model's copy there: serving loads that one."""
     for name, data in claim.envelopes.items():
         put_first(ledger, name, data)
-    prefix = f"models/{claim.model}"
-    put_folder(ledger, prefix, model)
+    put_folder(ledger, f"models/{claim.model}", model)
+    _require_kept(claim.model, ledger)
+
+
+def _require_kept(model: str, ledger: Ledger) -> None:
+    """The ledger's files of a model are exactly those that were measured."""
+    prefix = f"models/{model}"
     copy = {name.removeprefix(f"{prefix}/"): canonical.sha256(ledger.get(name)) for name in ledger.names(f"{prefix}/")}
-    if canonical.tree_digest(copy) != claim.model:
+    if canonical.tree_digest(copy) != model:
         raise Refused(f"ledger {prefix}", "other files than the model's", "exactly those that were measured")
+
+
+def _tell(made: Promotion, version: str, copy: Path | None, summary: Path | None, record: lineage.StepRecord) -> None:
+    """The outputs of the step and its record."""
+    if copy is not None:
+        write_file(copy, record.ledger.get(name_of(made.target, made.sequence)))
+    if summary is not None:
+        write_file(summary, _markdown(made, version).encode())
+    for kind in ("decision", "evidence", "model"):
+        record.reads(kind, getattr(made, kind))
+    record.writes("promotion", made.id, place_of(made.target))
+    record.tags |= {"assay.promotion": made.id, "assay.model_version": f"{made.target.model}/{version}"}
+
+
+def _answer(made: Promotion, version: str, head: int) -> dict[str, Any]:
+    return {
+        "promoted": True,
+        "model": made.target.model,
+        "version": version,
+        "alias": made.target.alias,
+        "sequence": made.sequence,
+        "rollback_to": made.origin_sequence if made.is_rollback else 0,
+        "promotion": made.id,
+        "evidence": made.evidence,
+        "decision": made.decision,
+        "head": head,
+    }
 
 
 def _markdown(promotion: Promotion, version: str) -> str:

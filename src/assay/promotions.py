@@ -51,7 +51,8 @@ class Promotion:
         previous: id of the promotion before, or empty for the first.
         promoted_at: the instant it names.
         origin, origin_sequence: the promotion that made the version: itself, or the one that a rollback goes back to.
-        bound: what it names beside these, name to SHA-256: data, policy, every file of the model.
+        bound: what it names beside these, name to SHA-256: ``policy``, ``dataset``, ``holdout`` and every file of the
+            model, as ``file/<name>``.
     """
 
     id: str

@@ -17,6 +17,10 @@ def command(
     target: Annotated[str, typer.Option(help="MODEL@ALIAS, as the decision names it.")] = "model@champion",
     out: Annotated[Path | None, typer.Option(help="The signed promotion to write, a copy of the ledger's.")] = None,
     run: Annotated[str, typer.Option(help="Id of the pipeline run.")] = "",
+    rollback_to: Annotated[
+        int | None, typer.Option(help="Go back to the model of this earlier promotion, by its sequence.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="With --rollback-to: why, for the signed record.")] = "",
     reconcile: Annotated[
         bool,
         typer.Option("--reconcile", help="Finish what a crash left, for every target; report aliases moved by hand."),
@@ -29,11 +33,18 @@ def command(
     """Register the model and move the alias, only from a signed decision whose digests match."""
     if reconcile:
         _reconcile(restore, json)
-    if decision is None or evidence is None or model is None:
-        raise typer.BadParameter("DECISION, EVIDENCE and MODEL are needed (or --reconcile)")
-    from assay.promote import promote
+    from assay.promote import promote, rollback
     from assay.promotions import target_of
 
+    if rollback_to is not None:
+        if decision is not None:
+            raise typer.BadParameter("--rollback-to takes what it needs from the ledger: name no files")
+        back = rollback(target_of(target), rollback_to, reason=reason, promotion=out, run=run)
+        line = f"back at version {back['version']} of {back['model']} as {back['alias']}"
+        answer(back, json, [f"{line}: promotion {back['sequence']} returns to {back['rollback_to'] or rollback_to}"])
+        return
+    if decision is None or evidence is None or model is None:
+        raise typer.BadParameter("DECISION, EVIDENCE and MODEL are needed (or --reconcile, or --rollback-to)")
     document = promote(decision, evidence, model, target=target_of(target), promotion=out, run=run)
     later = (
         "" if document["head"] == document["sequence"] else f", since then promotion {document['head']} took the alias"

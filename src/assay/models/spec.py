@@ -23,7 +23,16 @@ FILES = frozenset({SPEC, WEIGHTS, GOLDEN})
 
 Digest = pydantic.Field(pattern=r"^[0-9a-f]{64}$")
 
-__all__ = ["Architecture", "ModelSpec", "Preprocessing", "Trained", "model_digest", "read_spec", "spec_bytes"]
+__all__ = [
+    "Architecture",
+    "ModelSpec",
+    "Preprocessing",
+    "Trained",
+    "model_digest",
+    "model_files",
+    "read_spec",
+    "spec_bytes",
+]
 
 
 class Architecture(Section):
@@ -151,12 +160,17 @@ def read_spec(path: Path | str) -> ModelSpec:
     return ModelSpec.model_construct(**{name: getattr(parsed, name) for name in ModelSpec.model_fields})
 
 
-def model_digest(path: Path | str) -> str:
-    """The digest that names a model: of the names and contents of its folder."""
+def model_files(path: Path | str) -> dict[str, str]:
+    """Name and SHA-256 of each of the three files of a model folder."""
     folder = Path(path)
     files = canonical.tree_files(folder)
     _require_files(folder, set(files))
-    return canonical.tree_digest(files)
+    return files
+
+
+def model_digest(path: Path | str) -> str:
+    """The digest that names a model: of the names and contents of its folder."""
+    return canonical.tree_digest(model_files(path))
 
 
 def _require_files(folder: Path, got: set[str]) -> None:
