@@ -1,6 +1,6 @@
 """Stop what a poisoned record, batch, source or model reached: find it, mark it, say where to go back to.
 
-The incident names the models, and the batches or the record themselves, so that nothing more is made of them.
+What the incident is about, ingest takes no more; see `assay.incidents`.
 Nothing is moved. An alias whose newest promotion is affected gets a suggestion, the last promotion of the same target
 that is neither affected nor named by an earlier incident; moving it is a promotion, and a person's decision.
 """
@@ -14,7 +14,6 @@ from assay import canonical, lineage
 from assay.data.files import write_file
 from assay.errors import UnfitInput
 from assay.evidence import payload_id
-from assay.incidents import subject
 from assay.ledger import put_first
 from assay.registry import Registry
 from assay.report.text import plain
@@ -42,7 +41,7 @@ def contain(ref: str, workspace: Workspace, *, apply: bool = False, reason: str 
         reason: why, for the incident.
 
     Returns:
-        ``ref``; ``batches`` and ``records`` that it names; ``models``: digests; ``versions``: ``<name>/<version>``;
+        ``ref``; ``batches`` that it is about; ``models``: digests; ``versions``: ``<name>/<version>``;
         ``serving``: each alias that serves an affected model now, with ``version``, ``model``, ``sequence`` and
         ``rollback`` (version, model, sequence of the last promotion that is not affected, or None); ``applied``;
         ``incident``: its id, or empty; ``problems``: of the ledger, as in trace: with any, more may be affected than is
@@ -61,7 +60,7 @@ def contain(ref: str, workspace: Workspace, *, apply: bool = False, reason: str 
     index = Index.read(workspace.ledger, keyring)
     document = _affected(traced, index)
     incident = ""
-    if apply and any(document[kind] for kind in ("models", "batches", "records")):
+    if apply and (document["models"] or document["batches"]):
         incident = _record(document, reason, index, workspace)
         registry = Registry(workspace)
         for name in document["versions"]:
@@ -78,7 +77,7 @@ def _affected(traced: dict[str, Any], index: Index) -> dict[str, Any]:
     serving = [found | {"rollback": _rollback(found, models, index)} for found in traced["reached"]["serving"]]
     return {
         "ref": traced["ref"],
-        **_named(Scope.of(Ref.parse(traced["ref"])), index),
+        "batches": _batches(Scope.of(Ref.parse(traced["ref"])), index),
         "models": sorted(models),
         "versions": [name.partition(":")[2] for name in traced["reached"]["versions"]],
         "serving": serving,
@@ -86,14 +85,9 @@ def _affected(traced: dict[str, Any], index: Index) -> dict[str, Any]:
     }
 
 
-def _named(scope: Scope | None, index: Index) -> dict[str, list[str]]:
-    """The batches, or the one record, that a reference names itself."""
-    if scope is None:
-        return {"batches": [], "records": []}
-    batches = sorted(name for name in index.batches if scope.takes(*name.split("/")))
-    if scope.row is None:
-        return {"batches": batches, "records": []}
-    return {"batches": [], "records": [f"{name}:{scope.row}" for name in batches]}
+def _batches(scope: Scope | None, index: Index) -> list[str]:
+    """The batches that a reference is about, that of a record included."""
+    return sorted(name for name in index.batches if scope is not None and scope.takes(*name.split("/")))
 
 
 def _rollback(found: dict[str, Any], models: set[str], index: Index) -> dict[str, Any] | None:
@@ -120,11 +114,8 @@ def _record(document: dict[str, Any], reason: str, index: Index, workspace: Work
     signers = workspace.signers("evaluator")
     if not signers:
         raise UnfitInput("key of role evaluator", "none", "one to sign the incident", "assay init makes one.")
-    subjects = {subject("model", digest): digest for digest in document["models"]}
-    subjects |= {subject("batch", name): index.batches[name]["sha256"] for name in document["batches"]}
-    subjects |= {
-        subject("record", name): index.batches[name.partition(":")[0]]["sha256"] for name in document["records"]
-    }
+    subjects = {f"model/{digest}": digest for digest in document["models"]}
+    subjects |= {f"batch/{name}": index.batches[name]["sha256"] for name in document["batches"]}
     predicate = {name: document[name] for name in ("ref", "versions", "serving")} | {
         "reason": reason,
         "complete": not document["problems"],

@@ -46,11 +46,9 @@ def _lines(document: dict[str, Any]) -> list[str]:
 
 
 def _done(document: dict[str, Any]) -> str:
-    named = [f"{len(document[kind])} {kind}" for kind in ("batches", "records") if document[kind]]
     if document["applied"]:
-        refused = f", {' and '.join(named)} refused from now on" if named else ""
-        return f"incident {document['incident'][:DIGITS]} signed, versions marked{refused}"
-    return "--apply puts it on record, marks the versions and refuses what it names from now on"
+        return f"incident {document['incident'][:DIGITS]} signed; ingest, gate and promote refuse what it reaches"
+    return "--apply puts it on record, marks the versions, and has ingest, gate and promote refuse what it reaches"
 
 
 def _serving(found: dict[str, Any]) -> list[str]:
