@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from assay import canonical
 from assay.config.base import Section, parse
+from assay.config.sources import with_rules
 from assay.errors import UnfitInput
 
 S = TypeVar("S", bound=Section)
@@ -17,12 +18,15 @@ __all__ = ["read_section"]
 def read_section(path: Path | None, name: str, model: type[S]) -> S:
     """The section from a YAML file, or its defaults without one.
 
-    A document with the key ``schema`` or ``sources`` is a whole ``assay.yaml``, of which the part ``name`` is taken.
+    A document with the key ``schema``, or a list ``sources``, is a whole ``assay.yaml``, of which the part ``name`` is
+    taken.
     """
     if path is None:
         return parse(model, {}, name)
     document = canonical.read_yaml(path)
     if not isinstance(document, dict):
         raise UnfitInput(str(path), type(document).__name__, f"the section {name}, or an assay.yaml")
-    whole = "schema" in document or "sources" in document
-    return parse(model, document.get(name) or {} if whole else document, f"{path}: {name}" if whole else str(path))
+    whole = "schema" in document or isinstance(document.get("sources"), list)
+    section = document.get(name) or {} if whole else document
+    section = with_rules(section, path.parent) if name == "ingest" else section
+    return parse(model, section, f"{path}: {name}" if whole else str(path))

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli._shared import Json, answer
+from assay.cli._shared import Json, answer, leave
 
 if TYPE_CHECKING:
-    from assay.config.ingest import SourceConfig
+    from assay.config.ingest import IngestConfig, SourceConfig
+    from assay.config.sources import SourcesFile
 
 SOURCES = Path("sources.yaml")
 
@@ -34,15 +35,21 @@ def command(
     label: Annotated[str, typer.Option(help="The label's column; else as configured.")] = "",
     json: Json = False,
 ) -> None:
-    """Read batches into a dataset, each bound in the ledger by its digest."""
+    """Read batches into a dataset, each bound in the ledger by its digest; 1 when a source may not contribute one."""
     from assay.cli._section import read_section
     from assay.config.ingest import IngestConfig
+    from assay.config.sources import rules_beside
+    from assay.ingest.admit import ruled
     from assay.ingest.step import ingest
 
     settings = read_section(config, "ingest", IngestConfig)
     if label:
         settings = settings.model_copy(update={"label": label})
-    chosen = _chosen(source, set(trusted or ()), sources)
+    if config is not None:
+        settings = rules_beside(settings, config.absolute().parent)
+    known = _known(sources)
+    settings = _with_rules(settings, known)
+    chosen = [ruled(entry, settings) for entry in _chosen(source, set(trusted or ()), known.batches)]
     split = any(entry.trust == "trusted" for entry in chosen)
     document = ingest(
         chosen,
@@ -53,13 +60,13 @@ def command(
         quarantine=out / "quarantine",
     )
     answer(document, json, _lines(document))
+    leave(1 if document["rejected"] else 0)
 
 
-def _chosen(given: Sequence[str], trusted: set[str], file: Path | None) -> list[SourceConfig]:
+def _chosen(given: Sequence[str], trusted: set[str], known: Sequence[SourceConfig]) -> list[SourceConfig]:
     """The batches that the arguments name."""
     from assay.errors import UnknownName
 
-    known = _listed(file)
     chosen: list[SourceConfig] = []
     for text in given:
         name, equals, rest = text.partition("=")
@@ -85,23 +92,22 @@ def _inline(name: str, rest: str) -> SourceConfig:
     return parse(SourceConfig, {"name": source, "batch": batch, "uri": uri, "labels_uri": labels}, f"source {name}")
 
 
-def _listed(file: Path | None) -> Sequence[SourceConfig]:
-    """The sources of the file; relative paths in it are relative to its folder."""
-    from assay import canonical
-    from assay.config.ingest import parse_sources
+def _known(file: Path | None) -> SourcesFile:
+    """What the sources file says; without one, nothing."""
+    from assay.config.sources import SourcesFile, read_sources
 
-    if file is None and not SOURCES.exists():
-        return ()
-    path = file or SOURCES
-    found = parse_sources(canonical.read_yaml(path), str(path))
-    return [
-        entry.model_copy(update={key: _beside(getattr(entry, key), path.parent) for key in ("uri", "labels_uri")})
-        for entry in found
-    ]
+    return read_sources(file or SOURCES) if file is not None or SOURCES.exists() else SourcesFile()
 
 
-def _beside(uri: str, folder: Path) -> str:
-    return uri if not uri or "://" in uri else str(folder / uri)
+def _with_rules(settings: IngestConfig, known: SourcesFile) -> IngestConfig:
+    """The section with the rules of the sources file; two sets of rules that differ are an error."""
+    from assay.errors import UnfitInput
+
+    if not known.rules or settings.sources == known.rules:
+        return settings
+    if settings.sources:
+        raise UnfitInput("sources", "other rules than ingest.sources of the configuration", "one set of rules")
+    return settings.model_copy(update={"sources": known.rules})
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
@@ -111,4 +117,5 @@ def _lines(document: dict[str, Any]) -> list[str]:
         for name in parts
     ]
     lines += [f"  {reason:<20}{count:>9}" for reason, count in document["reasons"].items()]
+    lines += [f"rejected    {it['batch']} by {it['check']}: {it['reason']}" for it in document["rejected"]]
     return [*lines, f"{document['kept']} kept, {document['quarantined']} quarantined"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import pydantic
@@ -13,7 +13,9 @@ from assay.config.base import Section, parse
 from assay.data.records import NAME, require_name
 from assay.errors import UnfitInput
 
-__all__ = ["IngestConfig", "Limits", "SourceConfig", "parse_sources"]
+Trust = Literal["untrusted", "standard", "trusted"]
+
+__all__ = ["IngestConfig", "Limits", "SourceConfig", "SourceRule", "Trust", "parse_sources"]
 
 
 class SourceConfig(Section):
@@ -22,16 +24,17 @@ class SourceConfig(Section):
     Fields:
         name: of the source.
         batch: name of the batch, unique in the ledger for ever; by default the file's name without its ending.
-        uri: a path, ``file://`` or ``s3://``.
-        labels_uri: labels beside images (IDX), or empty.
-        trust: ``trusted`` records are split into calibration and hold-out and never trained on.
+        uri: a path, ``file://`` or ``s3://``; a folder of images ends in ``/``.
+        labels_uri: labels beside images (IDX, image folders), or empty.
+        trust: ``trusted`` records are split into calibration and hold-out and never trained on. Where
+            ``ingest.sources`` names the source, its trust counts; a batch may claim less, never more.
     """
 
     name: str = pydantic.Field(pattern=rf"^{NAME.pattern}$")
     batch: str = pydantic.Field(default="", pattern=rf"^({NAME.pattern})?$")
     uri: str = pydantic.Field(min_length=1)
     labels_uri: str = ""
-    trust: Literal["untrusted", "standard", "trusted"] = "standard"
+    trust: Trust = "standard"
 
     @property
     def batch_name(self) -> str:
@@ -52,6 +55,7 @@ class Limits(Section):
         rows: records.
         columns: features and label together.
         line_bytes: of one CSV line; a longer one is refused and kept raw.
+        pixels: of one image, width times height, read from its header before it is decoded.
         refused_share: largest share of rows that may be refused one by one; above it the whole batch is unfit.
     """
 
@@ -59,7 +63,38 @@ class Limits(Section):
     rows: int = pydantic.Field(default=10_000_000, ge=1, lt=2**53)
     columns: int = pydantic.Field(default=10_000, ge=1, lt=2**31)
     line_bytes: int = pydantic.Field(default=2**20, ge=1, lt=2**31)
+    pixels: int = pydantic.Field(default=2**24, ge=1, lt=2**31)
     refused_share: float = pydantic.Field(default=0.1, ge=0, le=1)
+
+    def within(self, other: Limits) -> Limits:
+        """The narrower of two limits, one by one."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        return Limits(**{name: min(value, theirs[name]) for name, value in mine.items()})
+
+
+class SourceRule(Section):
+    """What a source may contribute; everything else that comes in its name is rejected and kept aside.
+
+    Fields:
+        prefixes: places its batches may lie at, paths or ``s3://`` URIs, compared segment by segment after links are
+            followed, so that ``s3://in/a`` admits neither ``s3://in/a-evil`` nor ``s3://in/a/../b``.
+        keys: public keys that may sign its batches: PEM texts, or ids of keys of role ``uploader`` in the keyring.
+        require_signature: whether a batch without a signature is rejected. One that is there must hold in any case.
+        limits: of its batches, beside ``ingest.limits``; the narrower one counts.
+        trust: of its records.
+    """
+
+    prefixes: tuple[str, ...] = pydantic.Field(min_length=1)
+    keys: tuple[str, ...] = ()
+    require_signature: bool = True
+    limits: Limits = Limits()
+    trust: Trust = "standard"
+
+    @pydantic.model_validator(mode="after")
+    def _can_be_met(self) -> SourceRule:
+        if self.require_signature and not self.keys:
+            raise ValueError("keys, or require_signature: false")
+        return self
 
 
 class IngestConfig(Section):
@@ -75,6 +110,8 @@ class IngestConfig(Section):
         types: of CSV columns that shall not be recognised by their cells, such as ``{zip: text}``.
         missing: CSV cells that mean "no value".
         limits: how much one batch may hold.
+        sources: who may contribute, by name of the source; empty lets every batch that is listed in. In ``assay.yaml``
+            it may be the path of a sources file.
     """
 
     label: str = pydantic.Field(default="label", min_length=1)
@@ -85,6 +122,9 @@ class IngestConfig(Section):
     types: dict[str, Literal["number", "text"]] = pydantic.Field(default_factory=dict)
     missing: tuple[str, ...] = ("",)
     limits: Limits = Limits()
+    sources: dict[Annotated[str, pydantic.Field(pattern=rf"^{NAME.pattern}$")], SourceRule] = pydantic.Field(
+        default_factory=dict
+    )
 
 
 class _Sources(Section):

@@ -19,6 +19,7 @@ from assay.config.ingest import IngestConfig, SourceConfig
 from assay.config.monitor import MonitorConfig
 from assay.config.resources import Resources
 from assay.config.sanitize import SanitizeConfig
+from assay.config.sources import beside, rules_beside, with_rules
 from assay.config.train import TrainConfig
 from assay.errors import UnfitInput
 
@@ -76,14 +77,15 @@ class Config(Section):
             document = _override(document, override)
         if isinstance(document.get("policy"), str):
             document["policy"] = canonical.read_yaml(file.parent / document["policy"])
+        if "ingest" in document:
+            document["ingest"] = with_rules(document["ingest"], file.parent)
         config = parse(cls, document, str(file))
+        folder = file.absolute().parent
         sources = tuple(
-            source.model_copy(
-                update={key: _absolute(getattr(source, key), file.parent) for key in ("uri", "labels_uri")}
-            )
+            source.model_copy(update={key: beside(getattr(source, key), folder) for key in ("uri", "labels_uri")})
             for source in config.sources
         )
-        return config.model_copy(update={"sources": sources})
+        return config.model_copy(update={"sources": sources, "ingest": rules_beside(config.ingest, folder)})
 
 
 def _override(document: dict[str, Any], text: str) -> dict[str, Any]:
@@ -102,7 +104,3 @@ def _override(document: dict[str, Any], text: str) -> dict[str, Any]:
         inner = inner[key]
     inner[keys[-1]] = yaml.safe_load(value)
     return result
-
-
-def _absolute(uri: str, base: Path) -> str:
-    return uri if not uri or "://" in uri else str((base / uri).absolute())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,14 +91,18 @@ class Dataset:
             )
         return cls(got.table, manifest)
 
-    def save(self, path: Path | str, extra: dict[str, bytes] | None = None) -> None:
-        """Write the folder whole or not at all; ``extra`` files go beside the manifest."""
+    def save(
+        self, path: Path | str, extra: dict[str, bytes] | None = None, fill: Callable[[Path], object] | None = None
+    ) -> None:
+        """Write the folder whole or not at all; ``extra`` files and what ``fill`` adds go beside the manifest."""
         with whole_folder(path) as folder:
             (folder / "data").mkdir()
             pq.write_table(self.table, folder / "data" / "part-00000.parquet", compression="zstd")
             (folder / "manifest.json").write_bytes(canonical.dumps(self.manifest.to_json()))
             for name, data in (extra or {}).items():
                 (folder / name).write_bytes(data)
+            if fill is not None:
+                fill(folder)
 
     def require_room(self, path: Path | str) -> None:
         """Refuse a folder that holds something else, so that a step can check all its outputs before writing the first.

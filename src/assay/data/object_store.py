@@ -37,6 +37,7 @@ TIMEOUT_S = 20
 PIECE_BYTES = 2**20
 MAX_COPY_BYTES = 2**40
 PAGE_NAMES = 1000
+MISSING = 404
 TAKEN = 412  # Precondition Failed
 RACING = 409  # two conditional puts of one key at once: ask again
 BROKEN_OFF = (ResponseStreamingError, IncompleteReadError, FlexibleChecksumError)  # boto3 itself asks again for others
@@ -44,7 +45,7 @@ PROBE = ".create-once"
 
 T = TypeVar("T")
 
-__all__ = ["S3Ledger", "client", "download", "split_uri"]
+__all__ = ["S3Ledger", "client", "download", "download_folder", "exists", "split_uri"]
 
 
 def client() -> Any:
@@ -99,6 +100,49 @@ def download(uri: str, target: Path, limit: int) -> Path:
             os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)
+    return target
+
+
+def exists(uri: str) -> bool:
+    """Whether an object is there.
+
+    Raises:
+        UnfitInput: it may not be asked for.
+        Unreachable: the store does not answer.
+    """
+    bucket, key = split_uri(uri)
+    with _translated(uri):
+        try:
+            client().head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if _status(error) == MISSING:
+                return False
+            raise
+    return True
+
+
+def download_folder(uri: str, target: Path, limit: int) -> Path:
+    """Fetch every object below ``s3://bucket/prefix/``, each as `download` does, into a folder of the same names.
+
+    Raises:
+        UnfitInput: none there, above the limit together, or a key that is no plain relative path.
+        Unreachable: the store does not answer.
+    """
+    bucket, prefix = split_uri(uri)
+    with _translated(uri):
+        pages = (
+            client()
+            .get_paginator("list_objects_v2")
+            .paginate(Bucket=bucket, Prefix=f"{prefix}/", PaginationConfig={"PageSize": PAGE_NAMES})
+        )
+        sizes = {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", ())}
+    if not sizes or sum(sizes.values()) > limit:
+        raise UnfitInput(uri, f"{len(sizes)} objects, {sum(sizes.values())} bytes", f"1 or more, at most {limit} bytes")
+    for key in sorted(sizes):
+        name = key.removeprefix(f"{prefix}/")
+        if any(segment in ("", ".", "..") for segment in name.split("/")):
+            raise UnfitInput(uri, repr(key), "keys that are plain relative paths below it")
+        download(f"s3://{bucket}/{key}", target / name, limit)
     return target
 
 

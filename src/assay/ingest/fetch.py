@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from assay import canonical, catalog
@@ -16,10 +17,12 @@ from assay.errors import UnfitInput
 from assay.ingest.rows import Delivery, Reader
 from assay.ingest.unpack import require_size
 from assay.ledger import Ledger, put_document
+from assay.signing import MAX_ENVELOPE_BYTES
 
 FAMILY = "ingest.readers"
+ENVELOPE = ".dsse.json"
 
-__all__ = ["Fetched", "bind", "fetched", "reader_of"]
+__all__ = ["ENVELOPE", "Fetched", "batch_document", "bind", "fetched", "files_digest", "local_path", "reader_of"]
 
 
 @dataclass(frozen=True)
@@ -29,23 +32,26 @@ class Fetched:
     Fields:
         source: as configured.
         delivery: the files on this machine.
-        files: role (``data``, ``labels``), SHA-256 and size of each.
+        files: role (``data``, ``labels``), SHA-256 and size of each; of a folder the digest of its names and files.
+        envelope: the signed statement beside the data, unverified, or None where there is none.
+        uploader: id of the key that signed, once that is verified.
     """
 
     source: SourceConfig
     delivery: Delivery
     files: tuple[tuple[str, str, int], ...]
+    envelope: bytes | None = None
+    uploader: str = ""
 
     @property
     def sha256(self) -> str:
-        """Of the one file, or of the canonical JSON of role and SHA-256 of both."""
-        digests = {role: digest for role, digest, _ in self.files}
-        return digests["data"] if len(digests) == 1 else canonical.digest(digests)
+        """The digest that names the batch in its manifest."""
+        return _digest_of(self.files)
 
     @property
     def share(self) -> BatchShare:
         """The batch's entry in a manifest, its records not yet counted."""
-        return BatchShare(self.source.name, self.source.batch_name, self.sha256, 0, self.source.trust)
+        return BatchShare(self.source.name, self.source.batch_name, self.sha256, 0, self.source.trust, self.uploader)
 
     def require_unchanged(self) -> None:
         """Refuse files that are no longer those that were named.
@@ -54,18 +60,34 @@ class Fetched:
             UnfitInput: a file changed while it was read.
         """
         for (role, digest, _), path in zip(self.files, (self.delivery.path, self.delivery.labels), strict=False):
-            if path is None or canonical.file_digest(path) != digest:
+            if path is None or files_digest(path) != digest:
                 raise UnfitInput(f"batch {self.delivery.name}", f"{role} that changed while read", "files at rest")
 
-    def document(self) -> dict[str, object]:
+    def document(self) -> dict[str, Any]:
         """What the ledger binds the batch's name to: the bytes that were delivered, wherever they lay."""
-        return {
-            "schema": "assay.batch/v1",
-            "source": self.source.name,
-            "batch": self.source.batch_name,
-            "sha256": self.sha256,
-            "files": [{"role": role, "sha256": digest, "bytes": size} for role, digest, size in self.files],
-        }
+        return batch_document(self.source.name, self.source.batch_name, self.files)
+
+
+def batch_document(source: str, batch: str, files: Sequence[tuple[str, str, int]]) -> dict[str, Any]:
+    """What names a batch: its source, its name and the role, SHA-256 and size of each of its files."""
+    return {
+        "schema": "assay.batch/v1",
+        "source": source,
+        "batch": batch,
+        "sha256": _digest_of(files),
+        "files": [{"role": role, "sha256": digest, "bytes": size} for role, digest, size in files],
+    }
+
+
+def _digest_of(files: Sequence[tuple[str, str, int]]) -> str:
+    """Of the one file, or of the canonical JSON of role and SHA-256 of both."""
+    digests = {role: digest for role, digest, _ in files}
+    return digests["data"] if len(digests) == 1 else canonical.digest(digests)
+
+
+def files_digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and files of a folder."""
+    return canonical.tree_digest(canonical.tree_files(path)) if path.is_dir() else canonical.file_digest(path)
 
 
 @contextmanager
@@ -81,8 +103,9 @@ def fetched(source: SourceConfig, limits: Limits) -> Iterator[Fetched]:
         paths = {"data": _local(source.uri, limits, Path(folder) / "data")}
         if source.labels_uri:
             paths["labels"] = _local(source.labels_uri, limits, Path(folder) / "labels")
-        files = tuple((role, canonical.file_digest(path), require_size(path, limits)) for role, path in paths.items())
-        yield Fetched(source, Delivery(name, paths["data"], paths.get("labels")), files)
+        files = tuple((role, files_digest(path), require_size(path, limits)) for role, path in paths.items())
+        envelope = _envelope(source.uri, Path(folder) / "envelope")
+        yield Fetched(source, Delivery(name, paths["data"], paths.get("labels")), files, envelope)
 
 
 def reader_of(uri: str) -> Reader:
@@ -100,7 +123,7 @@ def reader_of(uri: str) -> Reader:
     return reader
 
 
-def bind(ledger: Ledger, batches: list[Fetched]) -> None:
+def bind(ledger: Ledger, batches: Sequence[Fetched]) -> None:
     """Bind the names of batches to their bytes.
 
     Raises:
@@ -110,17 +133,37 @@ def bind(ledger: Ledger, batches: list[Fetched]) -> None:
         put_document(ledger, f"batches/{batch.delivery.name}.json", batch.document())
 
 
-def _local(uri: str, limits: Limits, target: Path) -> Path:
-    parts = urlsplit(uri)
-    if parts.scheme == "s3":
-        from assay.data.object_store import download
+def _envelope(uri: str, target: Path) -> bytes | None:
+    """The envelope beside a batch, or None where there is none."""
+    place = f"{uri.rstrip('/')}{ENVELOPE}"
+    if urlsplit(place).scheme == "s3":
+        from assay.data.object_store import download, exists
 
-        return download(uri, target, limits.file_bytes)
-    if parts.scheme == "file":
-        path = Path(unquote(parts.path))
-    elif "://" in uri:
-        raise UnfitInput(f"source {uri}", f"{parts.scheme}://", "a path, file:// or s3://")
-    else:
-        path = Path(uri)
+        return download(place, target, MAX_ENVELOPE_BYTES).read_bytes() if exists(place) else None
+    path = local_path(place)
+    return canonical.read_bytes(path, MAX_ENVELOPE_BYTES) if path.exists() else None
+
+
+def _local(uri: str, limits: Limits, target: Path) -> Path:
+    if urlsplit(uri).scheme == "s3":
+        from assay.data.object_store import download, download_folder
+
+        fetch = download_folder if uri.endswith("/") else download
+        return fetch(uri, target, limits.file_bytes)
+    path = local_path(uri)
     require_size(path, limits)
     return path
+
+
+def local_path(uri: str) -> Path:
+    """The path behind a path or ``file://``.
+
+    Raises:
+        UnfitInput: a URI of another kind.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    if "://" in uri:
+        raise UnfitInput(f"source {uri}", f"{parts.scheme}://", "a path, file:// or s3://")
+    return Path(uri)

@@ -16,10 +16,10 @@ from assay.data.dataset import Dataset
 from assay.data.findings import Finding, findings_bytes, tally
 from assay.data.manifest import History
 from assay.errors import UnfitInput
-from assay.ingest.fetch import Fetched
 from assay.ingest.holdout import held_out, overlapping
 from assay.ingest.join import classes_of, require_schema, with_keys
 from assay.ingest.rows import Rows, raw_bytes
+from assay.ingest.take import Taken, rejected_bytes
 
 __all__ = ["Parts", "divide"]
 
@@ -46,25 +46,25 @@ class Parts:
     holdout: Dataset | None = None
 
 
-def divide(batches: Sequence[Fetched], read: Batches, config: IngestConfig, *, split: bool) -> Parts:
+def divide(taken: Taken, config: IngestConfig, *, split: bool) -> Parts:
     """Join the batches and divide them.
 
     Args:
-        batches: where the records came from.
-        read: name and rows of each, in the same order.
+        taken: where the records came from, and the rows of each batch.
         config: of the step.
         split: whether trusted records are wanted.
 
     Raises:
         UnfitInput: batches of two schemas, labels of no class, one class, or too few trusted records.
     """
+    batches, read = taken.batches, taken.read
     require_schema(read)
     classes = classes_of(read, config.classes)
     order = [name for name in read[0][1].table.column_names if name not in ("row", "label")]
     tables = {name: with_keys(name, rows, classes, order) for name, rows in read}
     trusted = {batch.delivery.name for batch in batches if batch.source.trust == "trusted"}
     pool = _pool(tables, trusted)
-    history = _history(batches, config)
+    history = _history(taken, config)
     if not split:
         return _without(pool, np.zeros(pool.num_rows, np.bool_), classes, history, _refused(read), _raw(read))
     reference = _joined([tables[name] for name in sorted(trusted)])
@@ -128,12 +128,14 @@ def _without(
     )
 
 
-def _history(batches: Sequence[Fetched], config: IngestConfig) -> History:
+def _history(taken: Taken, config: IngestConfig) -> History:
+    rules = {name: rule.model_dump(mode="json", exclude={"prefixes"}) for name, rule in config.sources.items()}
+    named = {"rejected": canonical.sha256(rejected_bytes(taken.rejected))} if taken.rejected else {}
     return History(
         step="ingest",
         role="",
-        sources=tuple(batch.share for batch in batches),
-        parameters=config.to_json() | {"salt": canonical.sha256(config.salt.encode())},
+        sources=tuple(batch.share for batch in taken.batches),
+        parameters=config.to_json() | {"salt": canonical.sha256(config.salt.encode()), "sources": rules} | named,
         code=versions.code_digest(),
         image=versions.image(),
     )

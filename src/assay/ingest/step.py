@@ -1,10 +1,11 @@
 """The step ``ingest``: batches of sources become one dataset, bound in the ledger before anything is made of them.
 
 1. fetch every batch and take its SHA-256; a name bound to other bytes is refused before anything is parsed;
-2. read it strictly; rows that no schema can hold are kept raw;
-3. check that all batches have one schema and at least two classes;
-4. divide the trusted records into calibration and hold-out, and take records out that equal a hold-out record;
-5. bind the batches in the ledger, then write every output whole.
+2. where sources have rules, reject and keep aside what a source may not contribute: place, trust, signature, limits;
+3. read it strictly; rows that no schema can hold are kept raw;
+4. check that all batches have one schema and at least two classes;
+5. divide the trusted records into calibration and hold-out, and take records out that equal a hold-out record;
+6. bind the batches in the ledger, then write every output whole.
 """
 
 from __future__ import annotations
@@ -22,12 +23,10 @@ from assay.data.files import write_file
 from assay.data.findings import REMOVING, findings_bytes
 from assay.data.records import RecordId
 from assay.errors import UnfitInput
-from assay.ingest.fetch import Fetched, bind, fetched, reader_of
-from assay.ingest.join import require_values
+from assay.ingest.admit import ruled
+from assay.ingest.fetch import bind
 from assay.ingest.parts import Parts, divide
-from assay.ingest.rows import Rows
-from assay.ledger import Ledger
-from assay.progress import track
+from assay.ingest.take import REJECTED, Taken, keep_aside, rejected_bytes, require_some, take_all
 
 OUTPUTS = {"quarantine": "quarantine", "holdout": "holdout", "calibration": "calibration", "dataset": "training"}
 
@@ -54,7 +53,8 @@ def ingest(
         calibration: folder for the trusted records that filter, sanitize and monitor see; None, with ``holdout``, when
             there is no trusted source and none is needed.
         holdout: folder for the trusted records that only evaluate sees.
-        quarantine: folder for records that equal a hold-out record, and ``raw.jsonl`` for rows no schema can hold.
+        quarantine: folder for records that equal a hold-out record, ``raw.jsonl`` for rows no schema can hold, and
+            ``rejected.jsonl`` and ``rejected/`` for batches that their source may not contribute.
         summary: Markdown file for the counts, or None.
         run: id of the pipeline run.
 
@@ -62,27 +62,30 @@ def ingest(
         The document of ``assay ingest``.
 
     Raises:
-        UnfitInput: a batch that is not fit, or no trusted source; nothing was written.
+        UnfitInput: a batch that is not fit where no rule says who may contribute, or no trusted source; nothing was
+            written.
+        Refused: every batch was rejected; they are kept aside in ``quarantine``.
         Conflict: a batch name is bound to other bytes.
         Unreachable: an object store does not answer.
     """
     chosen = sorted(sources, key=lambda source: (source.name, source.batch_name))
+    chosen = [ruled(source, config) for source in chosen]
     _require_sources(chosen, trusted=calibration is not None or holdout is not None)
     places = {"dataset": dataset, "calibration": calibration, "holdout": holdout, "quarantine": quarantine}
     with lineage.step("ingest", run) as record, ExitStack() as files:
-        batches = [files.enter_context(fetched(source, config.limits)) for source in chosen]
-        _require_unbound(record.ledger, batches)
-        read = [(batch.delivery.name, _read(batch, config)) for batch in track(batches, "ingest", len(batches))]
-        parts = divide(batches, read, config, split=holdout is not None)
+        taken = take_all(chosen, config, files, record.ledger, record.workspace.keyring)
+        require_some(taken, quarantine, trusted=holdout is not None)
+        batches = taken.batches
+        parts = divide(taken, config, split=holdout is not None)
         _require_room(parts, places)
         bind(record.ledger, batches)
         for batch in batches:
             record.reads("batch", batch.sha256, batch.delivery.name)
         record.finds(parts.findings)
-        _write(record, parts, places)
+        _write(record, parts, taken, places)
         if summary is not None:
-            write_file(summary, _markdown(batches, parts).encode())
-        return _document(parts, places)
+            write_file(summary, _markdown(taken, parts).encode())
+        return _document(parts, places) | {"rejected": [it.to_json() for it in taken.rejected]}
 
 
 def ingest_json(sources: str, config: str, *, run: str = "", **places: str) -> dict[str, Any]:
@@ -110,21 +113,6 @@ def _require_sources(sources: Sequence[SourceConfig], *, trusted: bool) -> None:
         raise UnfitInput("sources", "a trusted source", "folders for calibration and hold-out")
 
 
-def _require_unbound(ledger: Ledger, batches: Sequence[Fetched]) -> None:
-    """Find a conflict before a batch is parsed; `bind` finds those of a race."""
-    bound = set(ledger.names("batches/"))
-    bind(ledger, [batch for batch in batches if f"batches/{batch.delivery.name}.json" in bound])
-
-
-def _read(batch: Fetched, config: IngestConfig) -> Rows:
-    rows = reader_of(batch.source.uri).read(batch.delivery, config)
-    batch.require_unchanged()
-    if not rows.table.num_rows:
-        raise UnfitInput(f"batch {batch.delivery.name}", "no record", "at least one")
-    require_values(batch.delivery.name, rows.table)
-    return rows
-
-
 def _require_room(parts: Parts, places: Mapping[str, Path | None]) -> None:
     for name, place in places.items():
         part = getattr(parts, name)
@@ -132,17 +120,22 @@ def _require_room(parts: Parts, places: Mapping[str, Path | None]) -> None:
             part.require_room(place)
 
 
-def _write(record: lineage.StepRecord, parts: Parts, places: Mapping[str, Path | None]) -> None:
+def _write(record: lineage.StepRecord, parts: Parts, taken: Taken, places: Mapping[str, Path | None]) -> None:
     """Every output whole; the dataset last, so that it stands for the rest."""
     extra = {"findings.parquet": findings_bytes(parts.findings), "raw.jsonl": parts.raw}
+    extra |= {REJECTED: rejected_bytes(taken.rejected)} if taken.rejected else {}
     for name, context in OUTPUTS.items():
         place, part = places[name], getattr(parts, name)
-        if place is not None and part is not None:
-            record.makes(part, context)
-            part.save(place, extra if name == "quarantine" else None)
+        if place is None or part is None:
+            continue
+        record.makes(part, context)
+        if name == "quarantine":
+            part.save(place, extra, lambda folder: keep_aside(folder, taken.rejected))
+        else:
+            part.save(place)
 
 
-def _markdown(batches: Sequence[Fetched], parts: Parts) -> str:
+def _markdown(taken: Taken, parts: Parts) -> str:
     """Records of every batch in every output, as a table."""
     names = [name for name in ("dataset", "calibration", "holdout", "quarantine") if getattr(parts, name) is not None]
     counts = {
@@ -153,10 +146,14 @@ def _markdown(batches: Sequence[Fetched], parts: Parts) -> str:
     }
     raw = Counter(RecordId.parse(finding.record_id)[:2] for finding in parts.findings if finding.detector == "reader")
     lines = [f"| batch | trust | {' | '.join(names)} | kept raw |", f"|---|---|{'---:|' * (len(names) + 1)}"]
-    for batch in batches:
+    for batch in taken.batches:
         name, source = batch.delivery.name, batch.source
         cells = [str(counts[part].get(name, 0)) for part in names]
         lines.append(f"| {name} | {source.trust} | {' | '.join(cells)} | {raw[(source.name, source.batch_name)]} |")
+    lines += [
+        f"| {it.name} | {it.source.trust} | {' | '.join('-' for _ in names)} | rejected: {it.check} |"
+        for it in taken.rejected
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -15,17 +15,17 @@ __all__ = ["require_size", "unpacked"]
 
 
 def require_size(path: Path, limits: Limits) -> int:
-    """The size of a file in bytes.
+    """The size of a file, or of all files of a folder, in bytes.
 
     Raises:
-        UnfitInput: no plain file, or above the limit.
+        UnfitInput: nothing there, no plain file, or above the limit.
     """
+    if path.is_dir():
+        sizes = (file.lstat().st_size for file in path.rglob("*"))
+        return _within(path, sum(sizes), limits)
     if not path.is_file():
         raise UnfitInput(str(path), "no such file" if not path.exists() else "no plain file", "a file that can be read")
-    size = path.stat().st_size
-    if size > limits.file_bytes:
-        raise UnfitInput(str(path), f"{size} bytes", f"at most {limits.file_bytes} (ingest.limits.file_bytes)")
-    return size
+    return _within(path, path.stat().st_size, limits)
 
 
 def unpacked(path: Path, limits: Limits) -> bytes:
@@ -52,3 +52,9 @@ def unpacked(path: Path, limits: Limits) -> bytes:
             "Raise ingest.limits.file_bytes, or split.",
         )
     return data
+
+
+def _within(path: Path, size: int, limits: Limits) -> int:
+    if size > limits.file_bytes:
+        raise UnfitInput(str(path), f"{size} bytes", f"at most {limits.file_bytes} (ingest.limits.file_bytes)")
+    return size
