@@ -39,7 +39,7 @@ def test_every_member_has_endings_and_no_two_share_one() -> None:
         ending for name in catalog.names("ingest.readers") for ending in catalog.member("ingest.readers", name).endings
     ]
     assert len(endings) == len(set(endings)) >= 6
-    assert catalog.names("ingest.readers") == ["csv", "idx", "npz", "parquet"]
+    assert catalog.names("ingest.readers") == ["csv", "idx", "images", "npz", "parquet"]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,7 @@ def test_every_member_has_endings_and_no_two_share_one() -> None:
         ("a.csv.gz", "Csv"),
         ("a.npz", "Npz"),
         ("t10k-images-idx3-ubyte.gz", "Idx"),
+        ("photos/", "Images"),
     ],
 )
 def test_the_ending_chooses_the_reader(name: str, member: str) -> None:
