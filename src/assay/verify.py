@@ -1,6 +1,7 @@
 """Verification by anybody, offline, with public keys only: one file, one folder, or a whole bundle.
 
     an envelope (``*.dsse.json``)   the signature of a key with the role its kind asks for
+    a proof of ``verify record:``    that a record is in the dataset it names
     a dataset folder                every byte against its manifest
     a model folder                  every byte against ``model.json``
     any other folder                everything of these kinds below it, and that they speak of each other
@@ -17,6 +18,7 @@ from typing import Any
 
 from assay.canonical import read_bytes
 from assay.data.dataset import Dataset
+from assay.data.proof import read_proof
 from assay.errors import AssayError, Refused, UnfitInput
 from assay.evidence import payload_id
 from assay.models.spec import SPEC, model_digest, read_spec
@@ -32,6 +34,7 @@ ROLES: dict[str, tuple[Role, ...]] = {
 }
 MANIFEST = "manifest.json"
 ENVELOPE_START = b'{"payload"'
+PROOF_START = b'{"block"'
 
 __all__ = ["Checked", "open_any", "verify"]
 
@@ -105,7 +108,7 @@ def open_any(data: bytes, keyring: Keyring, where: str) -> tuple[str, Opened]:
 
 def _each(path: Path, keyring: Keyring) -> Iterator[Checked]:
     if path.is_file():
-        yield _envelope(path, keyring)
+        yield _proof(path) if _is_proof(path) else _envelope(path, keyring)
     elif (path / MANIFEST).is_file():
         yield _dataset(path)
     elif (path / SPEC).is_file():
@@ -135,6 +138,21 @@ def _envelope(path: Path, keyring: Keyring) -> Checked:
         return Checked(str(path), "envelope", "", False, str(error), {})
     except (KeyError, TypeError) as error:
         return Checked(str(path), "envelope", "", False, f"subject: {type(error).__name__}: {error}", {})
+
+
+def _is_proof(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(PROOF_START)) == PROOF_START
+
+
+def _proof(path: Path) -> Checked:
+    try:
+        shown = read_proof(path).verify()
+    except AssayError as error:
+        return Checked(str(path), "proof", "", False, str(error), {})
+    digest = shown["dataset"]["digest"]
+    reason = f"{shown['record']} is in dataset {digest}; compare that digest with one you trust"
+    return Checked(str(path), "proof", digest, True, reason, {})
 
 
 def _dataset(path: Path) -> Checked:

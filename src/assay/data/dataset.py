@@ -20,9 +20,11 @@ from assay.data.manifest import BatchShare, Column, Content, History, Manifest
 from assay.data.merkle import block_digests, merkle_root
 from assay.errors import UnfitInput
 
-__all__ = ["Dataset", "concat", "features", "labels"]
+__all__ = ["Dataset", "column_of", "concat", "features", "labels", "record_list_root"]
 
-KEYS = ("batch", "row")
+KEYS = ["batch", "row"]
+FILES = "files.json"
+FILES_SCHEMA = "assay.files/v1"
 RESERVED = (*KEYS, "label", "weight")
 
 
@@ -54,12 +56,13 @@ class Dataset:
         table = _canonical(table)
         leaves = block_digests(table)
         content = Content(
-            columns=tuple(_column(column) for column in table.schema),
+            columns=tuple(column_of(column) for column in table.schema),
             classes=tuple(classes),
             records=table.num_rows,
             merkle_root=merkle_root(leaves).hex(),
         )
-        dataset = cls(table, Manifest(content, replace(history, sources=_shares(table, history.sources))))
+        history = replace(history, sources=_shares(table, history.sources), record_list=record_list_root(table))
+        dataset = cls(table, Manifest(content, history))
         dataset._require_labels()
         return dataset
 
@@ -82,13 +85,16 @@ class Dataset:
             ) from error
         if got is None:
             raise UnfitInput(str(folder / "data"), "no Parquet file", "data/*.parquet")
-        if got.manifest.content != manifest.content or got.manifest.history.sources != manifest.history.sources:
+        mine, said = got.manifest.history, manifest.history
+        known = said.record_list in ("", mine.record_list)
+        if got.manifest.content != manifest.content or mine.sources != said.sources or not known:
             raise UnfitInput(
                 str(folder),
                 f"records with content digest {got.manifest.content_digest[:12]}",
                 f"those of the manifest, {manifest.content_digest[:12]}",
                 "The data changed after the manifest was written; ingest it again.",
             )
+        _require_files(folder)
         return cls(got.table, manifest)
 
     def save(
@@ -103,6 +109,9 @@ class Dataset:
                 (folder / name).write_bytes(data)
             if fill is not None:
                 fill(folder)
+            (folder / FILES).write_bytes(
+                canonical.dumps({"schema": FILES_SCHEMA, "files": canonical.tree_files(folder)})
+            )
 
     def require_room(self, path: Path | str) -> None:
         """Refuse a folder that holds something else, so that a step can check all its outputs before writing the first.
@@ -140,6 +149,11 @@ class Dataset:
         values = label.to_numpy()
         if label.null_count or (len(values) and not (values.min() >= 0 and values.max() < count)):
             raise UnfitInput("label", "values outside the classes", f"int64 in [0, {count})")
+
+
+def record_list_root(table: pa.Table) -> str:
+    """The Merkle root over the columns ``batch`` and ``row`` of a table in canonical order, hexadecimal."""
+    return merkle_root(block_digests(table.select(KEYS))).hex()
 
 
 def concat(datasets: Sequence[Dataset], history: History) -> Dataset:
@@ -198,6 +212,25 @@ def _images(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)) if scaled.shape[-1] in (1, 3, 4) else scaled
 
 
+def _require_files(folder: Path) -> None:
+    """Every file that was written is there as it was; what only other encodings would show is found here too.
+
+    No proof against whoever can write both: that is the manifest's digest, in the ledger and in signed evidence.
+    """
+    if not (folder / FILES).exists():  # written since release 0.2
+        return
+    document = canonical.require_schema(canonical.read(folder / FILES), "assay.files", str(folder / FILES))
+    listed = document.get("files")
+    names = {"manifest.json", *(f"data/{part.name}" for part in (folder / "data").glob("*.parquet"))}
+    if not isinstance(listed, dict) or not names <= set(listed):
+        raise UnfitInput(str(folder / FILES), "another list", "one of the manifest and every Parquet file")
+    for name, digest in listed.items():
+        if canonical.file_digest(folder / name) != digest:
+            raise UnfitInput(
+                str(folder / name), "other bytes than were written", f"SHA-256 {digest}", "Fetch or ingest it again."
+            )
+
+
 def _canonical(table: pa.Table) -> pa.Table:
     missing = [name for name in (*KEYS, "label") if name not in table.column_names]
     if missing:
@@ -226,7 +259,8 @@ def _require_unique(table: pa.Table) -> None:
         raise UnfitInput("record id", f"{records.record_ids(table.slice(at, 1))[0]} twice", "each record once")
 
 
-def _column(column: pa.Field) -> Column:
+def column_of(column: pa.Field) -> Column:
+    """A column as manifests write it."""
     kind = column.type
     if isinstance(kind, pa.FixedShapeTensorType):
         return Column(column.name, str(kind.value_type), tuple(kind.shape))

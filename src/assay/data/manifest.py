@@ -79,6 +79,8 @@ class History:
         code: digest of assay's code; image: the container image, or an empty string outside one.
         removed: per source and reason, how many records of the parent are not in here.
         findings: SHA-256 of the list of findings in the ledger that says why, or an empty string.
+        record_list: Merkle root over batch and row of every record, which binds the ledger's list of them, however that
+            is encoded; an empty string in manifests of release 0.1.
     """
 
     step: str
@@ -90,6 +92,7 @@ class History:
     image: str = ""
     removed: dict[str, dict[str, int]] = field(default_factory=dict)
     findings: str = ""
+    record_list: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,10 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for canonical JSON."""
-        return {"schema": f"{SCHEMA}/v1", "content": asdict(self.content), "history": asdict(self.history)}
+        history = asdict(self.history)
+        if not self.history.record_list:  # as release 0.1 wrote it, so that its digest stays
+            del history["record_list"]
+        return {"schema": f"{SCHEMA}/v1", "content": asdict(self.content), "history": history}
 
     @classmethod
     def from_json(cls, document: Any, where: str = "manifest") -> Manifest:

@@ -20,12 +20,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assay.errors import UnfitInput
+from assay.errors import Refused, UnfitInput
 
 BLOCK_ROWS = 64
 _STRETCH_BYTES = 2**20  # of fixed-width cells laid side by side at once: they stay in the cache
 
-__all__ = ["BLOCK_ROWS", "block_digests", "merkle_root", "row_digests"]
+__all__ = ["BLOCK_ROWS", "audit_path", "block_digests", "merkle_root", "path_root", "row_digests"]
 
 Bytes = npt.NDArray[np.uint8]
 Text = tuple[Bytes, Bytes, npt.NDArray[Any], memoryview]
@@ -49,6 +49,38 @@ def merkle_root(leaves: list[bytes]) -> bytes:
         return leaves[0]
     split = 1 << (len(leaves) - 1).bit_length() - 1
     return hashlib.sha256(b"\1" + merkle_root(leaves[:split]) + merkle_root(leaves[split:])).digest()
+
+
+def audit_path(leaves: list[bytes], place: int) -> list[bytes]:
+    """The nodes that lead from the leaf at a place to the root, from the leaf upwards (RFC 6962, section 2.1.1)."""
+    if len(leaves) == 1:
+        return []
+    split = 1 << (len(leaves) - 1).bit_length() - 1
+    if place < split:
+        return [*audit_path(leaves[:split], place), merkle_root(leaves[split:])]
+    return [*audit_path(leaves[split:], place - split), merkle_root(leaves[:split])]
+
+
+def path_root(leaf: bytes, place: int, count: int, path: list[bytes]) -> bytes:
+    """The root that an audit path leads to from the leaf at a place among ``count`` (RFC 9162, section 2.1.3.2).
+
+    Raises:
+        Refused: a path of another length than the tree has there.
+    """
+    node, here, last = leaf, place, count - 1
+    for sibling in path:
+        if last == 0:
+            raise Refused("proof", f"{len(path)} nodes", f"those of leaf {place} of {count}")
+        if here & 1 or here == last:
+            node = hashlib.sha256(b"\1" + sibling + node).digest()
+            while not here & 1 and here:
+                here, last = here >> 1, last >> 1
+        else:
+            node = hashlib.sha256(b"\1" + node + sibling).digest()
+        here, last = here >> 1, last >> 1
+    if last or not 0 <= place < count:
+        raise Refused("proof", f"{len(path)} nodes", f"those of leaf {place} of {count}")
+    return node
 
 
 def _digests(table: pa.Table, rows: int, prefix: bytes) -> list[bytes]:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assay import canonical
+from assay.data.dataset import record_list_root
 from assay.data.findings import REMOVING, Finding, read_findings
 from assay.data.records import RecordId
 from assay.errors import AssayError, UnfitInput
@@ -191,6 +192,8 @@ class Index:
                 counted = {entry["values"]: entry["counts"] for entry in keys["batch"].value_counts().to_pylist()}
                 wanted = {f"{share['source']}/{share['batch']}": share["records"] for share in history["sources"]}
                 _require(counted == wanted, "other records than the manifest counts")
+                bound = history.get("record_list", "")  # empty in manifests of release 0.1
+                _require(bound in ("", record_list_root(keys)), "other records than the manifest binds")
                 self._lists[name] = keys
             except (AssayError, pa.ArrowException, OSError, KeyError) as error:
                 self._problem(name, str(error))
