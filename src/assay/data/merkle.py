@@ -25,7 +25,7 @@ from assay.errors import Refused, UnfitInput
 BLOCK_ROWS = 64
 _STRETCH_BYTES = 2**20  # of fixed-width cells laid side by side at once: they stay in the cache
 
-__all__ = ["BLOCK_ROWS", "audit_path", "block_digests", "merkle_root", "path_root", "row_digests"]
+__all__ = ["BLOCK_ROWS", "audit_path", "block_digests", "encode", "merkle_root", "path_root", "row_digests"]
 
 Bytes = npt.NDArray[np.uint8]
 Text = tuple[Bytes, Bytes, npt.NDArray[Any], memoryview]
@@ -87,7 +87,7 @@ def _digests(table: pa.Table, rows: int, prefix: bytes) -> list[bytes]:
     """SHA-256 of the prefix and the bytes of every ``rows`` rows."""
     if not table.num_columns:
         return []
-    fixed, texts = _encode(table)
+    fixed, texts = encode(table)
     whole = table.num_rows // rows * rows
     stretch = max(1, _STRETCH_BYTES // max(1, sum(column.shape[1] for column in fixed) * rows)) * rows
     found: list[bytes] = []
@@ -134,7 +134,7 @@ def _slices(data: memoryview, ends: Iterable[int]) -> Iterator[memoryview]:
     return (data[start:stop] for start, stop in itertools.pairwise(ends))
 
 
-def _encode(table: pa.Table) -> tuple[list[Bytes], list[Text]]:
+def encode(table: pa.Table) -> tuple[list[Bytes], list[Text]]:
     """Columns as (rows, width) byte matrices, and text columns as validity, lengths, offsets and bytes."""
     fixed: list[Bytes] = []
     texts = []

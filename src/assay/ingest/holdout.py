@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from assay.data.content import ContentIndex
 from assay.data.merkle import row_digests
 
 KEYS = ("batch", "row")
@@ -26,9 +27,8 @@ def held_out(table: pa.Table, share: float, salt: str) -> npt.NDArray[np.bool_]:
 
 def overlapping(table: pa.Table, holdout: pa.Table) -> npt.NDArray[np.bool_]:
     """Which records have the features of a hold-out record, whatever their label, (N,)."""
-    known = set(_features(holdout))
-    return np.fromiter((digest in known for digest in _features(table)), dtype=np.bool_, count=table.num_rows)
+    return ContentIndex.of(_features(holdout)).holds(_features(table))
 
 
-def _features(table: pa.Table) -> list[bytes]:
-    return row_digests(table.drop_columns([*KEYS, "label"]))
+def _features(table: pa.Table) -> pa.Table:
+    return table.drop_columns([*KEYS, "label"])

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from assay.config.sanitize import SanitizeConfig
 from assay.data import records
+from assay.data.content import ContentIndex, repeated
 from assay.data.dataset import KEYS, Dataset
 from assay.data.findings import Action, Finding
-from assay.data.merkle import row_digests
 
 Mask = npt.NDArray[np.bool_]
 UNCOMPARED = (*KEYS, "weight")
@@ -38,12 +38,11 @@ def always(dataset: Dataset, config: SanitizeConfig, calibration: Dataset | None
     findings += _of(table, not_finite(dataset), "not_finite", "quarantine")
     if "weight" in table.column_names:
         findings += _of(table, unfit_weight(table["weight"]), "unfit_weight", "quarantine")
-    digests = _contents(table)
-    if config.duplicates != "keep":
-        findings += _of(table, repeated(digests), "duplicate_record", config.duplicates)
+    contents = _contents(table)
+    if config.duplicates != "keep":  # records stand in canonical order, so the first by id stays
+        findings += _of(table, repeated(contents), "duplicate_record", config.duplicates)
     if calibration is not None:
-        known = set(_contents(calibration.table))
-        leaked = np.fromiter((digest in known for digest in digests), np.bool_, len(digests))
+        leaked = ContentIndex.of(_contents(calibration.table)).holds(contents)
         findings += _of(table, leaked, "calibration_record", "flag")
     return findings
 
@@ -77,16 +76,6 @@ def unfit_weight(weight: pa.ChunkedArray) -> Mask:
     return ~(np.isfinite(values) & (values >= 0))
 
 
-def repeated(digests: list[bytes]) -> Mask:
-    """Which records equal an earlier one, (N,); records stand in canonical order, so the first by id stays."""
-    seen: set[bytes] = set()
-    again = np.zeros(len(digests), np.bool_)
-    for position, digest in enumerate(digests):
-        again[position] = digest in seen
-        seen.add(digest)
-    return again
-
-
 def constant_columns(dataset: Dataset) -> list[str]:
     """Features that hold one value only: nothing can be learnt from them, and a broken export looks like this."""
     names = [
@@ -95,9 +84,9 @@ def constant_columns(dataset: Dataset) -> list[str]:
     return [name for name in names if len(dataset) > 1 and len(pc.unique(dataset.table[name])) == 1]
 
 
-def _contents(table: pa.Table) -> list[bytes]:
-    """A digest of every record's features and label."""
-    return row_digests(table.drop_columns([name for name in UNCOMPARED if name in table.column_names]))
+def _contents(table: pa.Table) -> pa.Table:
+    """Every record's features and label."""
+    return table.drop_columns([name for name in UNCOMPARED if name in table.column_names])
 
 
 def _of(table: pa.Table, mask: Mask, reason: str, action: Action) -> Iterator[Finding]:
