@@ -6,6 +6,7 @@ import hashlib
 import logging
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,11 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from assay.config.ingest import IngestConfig, SourceConfig
+from assay.config.ingest import IngestConfig, SourceConfig, SourceRule
 from assay.data import object_store
 from assay.data.dataset import Dataset
 from assay.data.object_store import S3Ledger, client, download
-from assay.errors import UnfitInput, Unreachable
+from assay.errors import Conflict, Refused, UnfitInput, Unreachable
+from assay.ingest.sign import sign_batch
 from assay.ingest.step import ingest
 
 BODY = b"0123456789" * 100
@@ -228,3 +230,138 @@ def test_ingest_reads_batches_from_a_bucket_and_binds_them_in_a_bucket(
     names = S3Ledger(f"s3://{bucket}/ledger").names()
     assert "batches/v/v.json" in names
     assert f"manifests/{made.manifest.digest}.json" in names
+
+
+def deliver(folder: Path, scale: float) -> bytes:
+    pq.write_table(pa.table({"f": np.arange(20.0) * scale, "label": ["a", "b"] * 10}), folder / "v.parquet")
+    return (folder / "v.parquet").read_bytes()
+
+
+def take(uri: str, out: Path) -> dict[str, Any]:
+    places: dict[str, Any] = {name: out / name for name in ("dataset", "quarantine")}
+    source = SourceConfig(name="v", batch="b", uri=uri)
+    return ingest([source], IngestConfig(), calibration=None, holdout=None, **places)
+
+
+@pytest.mark.parametrize("versions", [True, False], ids=["versioned", "unversioned"])
+def test_r11_an_object_overwritten_between_two_runs_is_a_conflict_and_a_pinned_version_is_the_first(
+    tmp_path: Path, bucket: str, versions: bool
+) -> None:
+    s3, uri = client(), f"s3://{bucket}/v.parquet"
+    if versions:
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_object(Bucket=bucket, Key="v.parquet", Body=deliver(tmp_path, 1))
+    first = take(uri, tmp_path / "one")
+    s3.put_object(Bucket=bucket, Key="v.parquet", Body=deliver(tmp_path, 2))
+    with pytest.raises(Conflict, match="for ever"):
+        take(uri, tmp_path / "two")
+    assert not (tmp_path / "two").exists()
+    version = first["batches"][0]["versions"].get("data", "")
+    assert bool(version) == versions
+    if versions:
+        s3.delete_object(Bucket=bucket, Key="v.parquet")
+        again = take(f"{uri}?versionId={version}", tmp_path / "two")
+        assert again["dataset"]["digest"] == first["dataset"]["digest"]
+
+
+def test_r12_an_object_deleted_or_without_that_version_is_an_input_error(tmp_path: Path, bucket: str) -> None:
+    s3 = client()
+    s3.put_object(Bucket=bucket, Key="v.parquet", Body=deliver(tmp_path, 1))
+    for uri in (
+        f"s3://{bucket}/v.parquet?versionId=nothing",
+        f"s3://{bucket}/v.parquet?acl",
+        f"s3://{bucket}/gone.csv",
+    ):
+        with pytest.raises(UnfitInput):
+            take(uri, tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_object_uploaded_in_parts_is_its_bytes_whatever_its_entity_tag(tmp_path: Path, bucket: str) -> None:
+    from boto3.s3.transfer import TransferConfig
+
+    body = np.random.default_rng(0).bytes(11 * 2**20)
+    (tmp_path / "in").write_bytes(body)
+    parts = TransferConfig(multipart_threshold=5 * 2**20, multipart_chunksize=5 * 2**20, use_threads=False)
+    client().upload_file(str(tmp_path / "in"), bucket, "k", Config=parts)
+    assert client().head_object(Bucket=bucket, Key="k")["ETag"].endswith('-3"')
+    assert download(f"s3://{bucket}/k", tmp_path / "out", 2**30).read_bytes() == body
+
+
+def test_an_object_is_never_held_in_memory_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = bytes(48 * 2**20)
+    monkeypatch.setattr(Handler, "do_HEAD", lambda handler: handler._answer(body))
+    with store(lambda handler: handler._answer(body), monkeypatch):
+        tracemalloc.start()
+        try:
+            download("s3://bucket/key", tmp_path / "f", 2**30)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert (tmp_path / "f").stat().st_size == len(body)
+    assert peak < 16 * 2**20
+
+
+def test_a_folder_of_images_in_a_bucket_is_the_folder(tmp_path: Path, bucket: str) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(1)
+    for k in range(6):
+        path = tmp_path / "in" / ("cat" if k % 2 else "ant") / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(path)
+        client().put_object(Bucket=bucket, Key=f"in/photos/{path.parent.name}/{path.name}", Body=path.read_bytes())
+    here, there = take(f"{tmp_path / 'in'}/", tmp_path / "a"), take(f"s3://{bucket}/in/photos/", tmp_path / "b")
+    assert here["dataset"]["digest"] == there["dataset"]["digest"]
+    client().put_object(Bucket=bucket, Key="in/photos/ant/../../x.png", Body=b"")
+    with pytest.raises(UnfitInput, match="plain relative paths"):
+        take(f"s3://{bucket}/in/photos/", tmp_path / "c")
+
+
+def test_a_supplier_signs_and_delivers_to_a_bucket(tmp_path: Path, bucket: str) -> None:
+    """Prefix, signature and version of an object, together; the neighbour's prefix is not the supplier's."""
+    deliver(tmp_path, 1)
+    signed = sign_batch([tmp_path / "v.parquet"], source="v", batch="b", key=str(tmp_path / "k.pem"), new_key=True)
+    for key in ("in/v/v.parquet", "in/v-evil/v.parquet"):
+        client().put_object(Bucket=bucket, Key=key, Body=(tmp_path / "v.parquet").read_bytes())
+        client().put_object(Bucket=bucket, Key=f"{key}.dsse.json", Body=Path(signed["envelope"]).read_bytes())
+    rule = SourceRule(prefixes=(f"s3://{bucket}/in/v",), keys=(signed["public"],))
+    places: dict[str, Any] = {"calibration": None, "holdout": None}
+    for key, expected in (("in/v/v.parquet", []), ("in/v-evil/v.parquet", ["prefix"])):
+        out = tmp_path / key.split("/")[1]
+        source = SourceConfig(name="v", batch="b", uri=f"s3://{bucket}/{key}")
+        given = {name: out / name for name in ("dataset", "quarantine")}
+        if expected:
+            with pytest.raises(Refused, match="prefix"):
+                ingest([source], IngestConfig(sources={"v": rule}), **given, **places)
+        else:
+            document = ingest([source], IngestConfig(sources={"v": rule}), **given, **places)
+            assert document["batches"][0]["uploader"] == signed["keyid"]
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("place", ["files", "bucket"])
+def test_the_real_data_sets_come_in(
+    tmp_path: Path, bucket: str, shared_data: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "TIMEOUT_S", 20)
+    expected = {
+        "fashion_mnist/t10k-images-idx3-ubyte.gz": ("label", 10_000, 10),
+        "tabular/elec.csv": ("class", 45_312, 2),
+        "tabular/credit-card-clients.csv": ("default payment", 30_000, 2),
+        "tabular/bikeshare.csv": ("season", 10_886, 4),
+    }
+    for name, (label, records, classes) in expected.items():
+        uri, labels = str(shared_data / name), ""
+        if place == "bucket":
+            client().upload_file(uri, bucket, name)
+            uri = f"s3://{bucket}/{name}"
+        if "images" in name:
+            labels = str(shared_data / name).replace("images-idx3", "labels-idx1")
+        source = SourceConfig(name="real", batch=Path(name).name.split(".")[0], uri=uri, labels_uri=labels)
+        out = tmp_path / source.batch
+        given: dict[str, Any] = {"dataset": out / "d", "quarantine": out / "q", "calibration": None, "holdout": None}
+        document = ingest([source], IngestConfig(label=label), **given)
+        assert document["kept"] + document["quarantined"] == records
+        assert document["quarantined"] == 0
+        assert len(document["classes"]) == classes

@@ -273,6 +273,7 @@ INSIDE = [
     ("s3://in/a", "s3://in/a/b.csv"),
     ("s3://in/a/", "s3://in/a/b/c.csv"),
     ("s3://in", "s3://in/x"),
+    ("s3://in/a", "s3://in/a/b.csv?versionId=1"),
     ("/d", "/d/e"),
 ]
 OUTSIDE = [
@@ -284,7 +285,8 @@ OUTSIDE = [
     ("s3://in/a", "s3://in/A/b.csv"),
     ("s3://in/a", "s3://IN/a/b.csv"),
     ("s3://in/a", "s3://in@evil/a/b.csv"),
-    ("s3://in/a", "s3://in/a/b.csv?versionId=1"),
+    ("s3://in/a", "s3://in/a/b.csv?acl"),
+    ("s3://in/a", "s3://in/a/../b.csv?versionId=1"),
     ("s3://in/a", "/in/a/b.csv"),
     ("/data/a", "/data/a/../b.csv"),
     ("/data/a", "/data/ab.csv"),

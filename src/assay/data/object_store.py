@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ PROBE = ".create-once"
 
 T = TypeVar("T")
 
-__all__ = ["S3Ledger", "client", "download", "download_folder", "exists", "split_uri"]
+__all__ = ["S3Ledger", "client", "download", "download_folder", "exists", "fetch", "pinned", "split_uri"]
 
 
 def client() -> Any:
@@ -68,14 +69,34 @@ def split_uri(uri: str) -> tuple[str, str]:
     return parts.netloc, parts.path.strip("/")
 
 
+def pinned(uri: str) -> tuple[str, str]:
+    """A URI without its version, and the version: ``s3://bucket/key?versionId=...`` pins one, else it is empty.
+
+    Raises:
+        UnfitInput: another query.
+    """
+    plain, mark, query = uri.partition("?")
+    key, _, version = query.partition("=")
+    if mark and (key != "versionId" or not re.fullmatch(r"[A-Za-z0-9._~+/=-]{1,1024}", version)):
+        raise UnfitInput("object", repr(uri), "s3://bucket/key, or s3://bucket/key?versionId=...")
+    return plain, version
+
+
 def download(uri: str, target: Path, limit: int) -> Path:
-    """Fetch one version of an object whole.
+    """Fetch one version of an object whole; see `fetch`."""
+    fetch(uri, target, limit)
+    return target
+
+
+def fetch(uri: str, target: Path, limit: int) -> str:
+    """Fetch one version of an object whole; returns the version, empty where the bucket keeps none.
 
     The version, or where the bucket keeps none the entity tag, is taken first, so that an object that is replaced
-    meanwhile is never half of each; length and checksum are those the store has for it.
+    meanwhile is never half of each; length and checksum are those the store has for it. The entity tag is only ever
+    compared with itself: of an object uploaded in parts it is no digest of the bytes.
 
     Args:
-        uri: ``s3://bucket/key``.
+        uri: ``s3://bucket/key``, or with ``?versionId=...`` that version of it, deleted since or not.
         target: file to write; it appears whole.
         limit: bytes.
 
@@ -83,24 +104,25 @@ def download(uri: str, target: Path, limit: int) -> Path:
         UnfitInput: no such object, above the limit, or replaced while it was read.
         Unreachable: the store does not answer, or breaks off again and again.
     """
-    bucket, key = split_uri(uri)
+    plain, asked = pinned(uri)
+    bucket, key = split_uri(plain)
     store = client()
     with _translated(uri):
-        head = store.head_object(Bucket=bucket, Key=key)
+        head = store.head_object(Bucket=bucket, Key=key, **({"VersionId": asked} if asked else {}))
         if head["ContentLength"] > limit:
             raise UnfitInput(uri, f"{head['ContentLength']} bytes", f"at most {limit}")
-        version = head.get("VersionId")
-        pinned = {"VersionId": version} if version not in (None, "null") else {"IfMatch": head["ETag"]}
+        version = asked or head.get("VersionId") or "null"
+        exact = {"VersionId": version} if version != "null" else {"IfMatch": head["ETag"]}
         part = target.with_name(f"{TEMPORARY}{target.name}")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _again(lambda: _stream(store, part, Bucket=bucket, Key=key, ChecksumMode="ENABLED", **pinned))
+            _again(lambda: _stream(store, part, Bucket=bucket, Key=key, ChecksumMode="ENABLED", **exact))
             if part.stat().st_size != head["ContentLength"]:
                 raise Unreachable(uri, f"{part.stat().st_size} bytes", f"{head['ContentLength']}")
             os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)
-    return target
+    return "" if version == "null" else version
 
 
 def exists(uri: str) -> bool:

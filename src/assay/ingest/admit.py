@@ -13,7 +13,7 @@ from securesystemslib.signer import SSlibKey
 
 from assay.config.ingest import IngestConfig, SourceConfig, SourceRule, Trust
 from assay.errors import Refused, UnfitInput
-from assay.ingest.fetch import Fetched
+from assay.ingest.fetch import Fetched, plain_uri
 from assay.signing import KeyEntry, Keyring, unseal
 
 __all__ = ["place_of", "require_place", "require_rule", "require_trust", "ruled", "uploader"]
@@ -73,7 +73,7 @@ def place_of(uri: str) -> tuple[str, ...]:
         Refused: ``.``, ``..``, an empty segment or a sign that no honest key needs.
         UnfitInput: a URI of another kind.
     """
-    parts = urlsplit(uri)
+    parts = urlsplit(plain_uri(uri))
     if parts.scheme == "s3":
         if not parts.netloc or parts.query or parts.fragment or any(ord(sign) < 32 or sign == "\\" for sign in uri):
             raise Refused(f"source {uri}", "no plain s3:// URI", "s3://bucket/key")

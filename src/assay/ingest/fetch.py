@@ -22,7 +22,17 @@ from assay.signing import MAX_ENVELOPE_BYTES
 FAMILY = "ingest.readers"
 ENVELOPE = ".dsse.json"
 
-__all__ = ["ENVELOPE", "Fetched", "batch_document", "bind", "fetched", "files_digest", "local_path", "reader_of"]
+__all__ = [
+    "ENVELOPE",
+    "Fetched",
+    "batch_document",
+    "bind",
+    "fetched",
+    "files_digest",
+    "local_path",
+    "plain_uri",
+    "reader_of",
+]
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,7 @@ class Fetched:
         files: role (``data``, ``labels``), SHA-256 and size of each; of a folder the digest of its names and files.
         envelope: the signed statement beside the data, unverified, or None where there is none.
         uploader: id of the key that signed, once that is verified.
+        versions: role and object version of the files that came from a bucket that keeps versions.
     """
 
     source: SourceConfig
@@ -42,6 +53,7 @@ class Fetched:
     files: tuple[tuple[str, str, int], ...]
     envelope: bytes | None = None
     uploader: str = ""
+    versions: tuple[tuple[str, str], ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -100,12 +112,13 @@ def fetched(source: SourceConfig, limits: Limits) -> Iterator[Fetched]:
     """
     name = f"{source.name}/{source.batch_name}"
     with tempfile.TemporaryDirectory(prefix="assay-") as folder:
-        paths = {"data": _local(source.uri, limits, Path(folder) / "data")}
-        if source.labels_uri:
-            paths["labels"] = _local(source.labels_uri, limits, Path(folder) / "labels")
+        given = {"data": source.uri} | ({"labels": source.labels_uri} if source.labels_uri else {})
+        here = {role: _local(uri, limits, Path(folder) / role) for role, uri in given.items()}
+        paths = {role: path for role, (path, _) in here.items()}
+        versions = tuple((role, version) for role, (_, version) in here.items() if version)
         files = tuple((role, files_digest(path), require_size(path, limits)) for role, path in paths.items())
         envelope = _envelope(source.uri, Path(folder) / "envelope")
-        yield Fetched(source, Delivery(name, paths["data"], paths.get("labels")), files, envelope)
+        yield Fetched(source, Delivery(name, paths["data"], paths.get("labels")), files, envelope, versions=versions)
 
 
 def reader_of(uri: str) -> Reader:
@@ -114,7 +127,7 @@ def reader_of(uri: str) -> Reader:
     Raises:
         UnfitInput: none has it.
     """
-    name = uri.lower()
+    name = plain_uri(uri).lower()
     known = {ending: member for member in catalog.names(FAMILY) for ending in catalog.member(FAMILY, member).endings}
     ending = max((ending for ending in known if name.endswith(ending)), key=len, default=None)
     if ending is None:
@@ -135,7 +148,7 @@ def bind(ledger: Ledger, batches: Sequence[Fetched]) -> None:
 
 def _envelope(uri: str, target: Path) -> bytes | None:
     """The envelope beside a batch, or None where there is none."""
-    place = f"{uri.rstrip('/')}{ENVELOPE}"
+    place = f"{plain_uri(uri).rstrip('/')}{ENVELOPE}"
     if urlsplit(place).scheme == "s3":
         from assay.data.object_store import download, exists
 
@@ -144,15 +157,22 @@ def _envelope(uri: str, target: Path) -> bytes | None:
     return canonical.read_bytes(path, MAX_ENVELOPE_BYTES) if path.exists() else None
 
 
-def _local(uri: str, limits: Limits, target: Path) -> Path:
-    if urlsplit(uri).scheme == "s3":
-        from assay.data.object_store import download, download_folder
+def plain_uri(uri: str) -> str:
+    """A URI without the object version that it may pin."""
+    return uri.partition("?versionId=")[0] if uri.lower().startswith("s3:") else uri
 
-        fetch = download_folder if uri.endswith("/") else download
-        return fetch(uri, target, limits.file_bytes)
+
+def _local(uri: str, limits: Limits, target: Path) -> tuple[Path, str]:
+    """Where a file lies on this machine, and its version in an object store, or an empty text."""
+    if urlsplit(uri).scheme == "s3":
+        from assay.data.object_store import download_folder, fetch
+
+        if uri.endswith("/"):
+            return download_folder(uri, target, limits.file_bytes), ""
+        return target, fetch(uri, target, limits.file_bytes)
     path = local_path(uri)
     require_size(path, limits)
-    return path
+    return path, ""
 
 
 def local_path(uri: str) -> Path:

@@ -24,7 +24,7 @@ from assay.data.findings import REMOVING, findings_bytes
 from assay.data.records import RecordId
 from assay.errors import UnfitInput
 from assay.ingest.admit import ruled
-from assay.ingest.fetch import bind
+from assay.ingest.fetch import Fetched, bind
 from assay.ingest.parts import Parts, divide
 from assay.ingest.take import REJECTED, Taken, keep_aside, rejected_bytes, require_some, take_all
 
@@ -85,7 +85,8 @@ def ingest(
         _write(record, parts, taken, places)
         if summary is not None:
             write_file(summary, _markdown(taken, parts).encode())
-        return _document(parts, places) | {"rejected": [it.to_json() for it in taken.rejected]}
+        came = [_came(batch) for batch in taken.batches]
+        return _document(parts, places) | {"batches": came, "rejected": [it.to_json() for it in taken.rejected]}
 
 
 def ingest_json(sources: str, config: str, *, run: str = "", **places: str) -> dict[str, Any]:
@@ -155,6 +156,14 @@ def _markdown(taken: Taken, parts: Parts) -> str:
         for it in taken.rejected
     ]
     return "\n".join(lines) + "\n"
+
+
+def _came(batch: Fetched) -> dict[str, Any]:
+    """Where a batch came from: what a re-run needs to ask for the very same objects."""
+    source = batch.source
+    where = {"data": source.uri} | ({"labels": source.labels_uri} if source.labels_uri else {})
+    facts = {"trust": source.trust, "uploader": batch.uploader, "sha256": batch.sha256}
+    return {"batch": batch.delivery.name, "uris": where, "versions": dict(batch.versions), **facts}
 
 
 def _document(parts: Parts, places: Mapping[str, Path | None]) -> dict[str, Any]:
