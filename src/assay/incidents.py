@@ -1,4 +1,4 @@
-"""Incidents that are open, and whether one of them reaches a model: asked before promotion and before serving.
+"""Incidents that are open, and whether one of them reaches a batch or a model: asked wherever either is taken in.
 
 ``assay contain --apply`` signs an incident: what it is about (a record, batch, source, dataset, run, model) and the
 models that had learned from it by then. A model trained later from the same records is reached too, though no incident
@@ -9,7 +9,7 @@ the key list, by revoking its payload there; one that cannot be verified is take
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assay import canonical
+from assay.data.dataset import record_list_root
 from assay.data.manifest import Manifest
 from assay.data.records import RecordId
 from assay.errors import AssayError, Refused, UnfitInput
@@ -25,7 +26,7 @@ from assay.signing import Keyring, payload_digest, unseal
 
 KIND = "incident"
 
-__all__ = ["Incident", "open_incidents", "require_unaffected"]
+__all__ = ["Incident", "named_records", "open_incidents", "require_clear", "require_unaffected"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,29 @@ def open_incidents(ledger: Ledger, keyring: Keyring) -> Iterator[Incident]:
             raise Refused(
                 name, f"an incident that cannot be verified ({error})", "none, or one that can", fix
             ) from error
+
+
+def require_clear(source: str, batch: str, incidents: Iterable[Incident]) -> None:
+    """Refuse a batch that an open incident is about, itself or through its source.
+
+    Raises:
+        Refused: names the incident.
+    """
+    for incident in incidents:
+        if incident.ref in (f"source:{source}", f"batch:{source}/{batch}"):
+            raise Refused(
+                f"batch {source}/{batch}",
+                f"one that incident {incident.name} is about ({incident.ref})",
+                "a batch that no open incident is about",
+                "Leave it out; an incident is closed by revoking its payload in the key list.",
+            )
+
+
+def named_records(incidents: Iterable[Incident]) -> frozenset[str]:
+    """The record ids that open incidents are about."""
+    return frozenset(
+        incident.ref.removeprefix("record:") for incident in incidents if incident.ref.startswith("record:")
+    )
 
 
 def require_unaffected(model: str, dataset: str, ledger: Ledger, keyring: Keyring) -> None:
@@ -111,10 +135,12 @@ def _has_record(record: RecordId, manifest: Manifest, ledger: Ledger) -> bool:
     name = f"records/{manifest.content_digest}.parquet"
     try:
         keys = pq.read_table(io.BytesIO(ledger.get(name)), columns=["batch", "row"])
+        if manifest.history.record_list not in ("", record_list_root(keys)):  # empty in manifests of release 0.1
+            return True
         mine = pc.and_(pc.equal(keys["batch"], f"{record.source}/{record.batch}"), pc.equal(keys["row"], record.row))
         return bool(pc.any(mine).as_py())
     except (AssayError, pa.ArrowException, OSError, KeyError):
-        return True  # the list is gone or broken: the record may be in there
+        return True  # the list is gone, broken or another one: the record may be in there
 
 
 def _ancestors(dataset: str, ledger: Ledger) -> set[str]:

@@ -17,8 +17,9 @@ from scipy.stats import binom
 from assay import canonical
 from assay.config.base import parse
 from assay.config.ingest import IngestConfig, SourceConfig, parse_sources
+from assay.contain import contain
 from assay.data.dataset import Dataset, labels
-from assay.errors import Conflict, UnfitInput, UnknownName
+from assay.errors import Conflict, Refused, UnfitInput, UnknownName
 from assay.ingest.step import ingest, ingest_json
 from assay.quarantine import Quarantine
 from assay.workspace import Workspace
@@ -337,3 +338,56 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
     monkeypatch.setattr(Parquet, "read", lambda *given: (read(*given), write(tmp_path, "a", seed=9))[0])
     with pytest.raises(UnfitInput, match="changed while read"):
         run([source(a)], tmp_path / "o", split=False)
+
+
+# incidents
+
+
+@pytest.fixture
+def delivered(workspace: Workspace, tmp_path: Path) -> list[SourceConfig]:
+    """Two vendors and a trusted source, ingested once, in a workspace with keys."""
+    workspace.initialise()
+    sources = [source(write(tmp_path, name), batch="1") for name in ("bad", "good")]
+    sources.append(source(write(tmp_path, "own", 60), batch="1", trust="trusted"))
+    run(sources, tmp_path / "before")
+    return sources
+
+
+@pytest.mark.parametrize("ref", ["source:bad", "batch:bad/1"])
+def test_a_batch_that_an_incident_is_about_is_refused(
+    workspace: Workspace, tmp_path: Path, delivered: list[SourceConfig], ref: str
+) -> None:
+    contain(ref, workspace, apply=True)
+    with pytest.raises(Refused, match="batch bad/1: got one that incident"):
+        run(delivered, tmp_path / "after")
+    assert not (tmp_path / "after").exists()
+    run(delivered[1:], tmp_path / "without")
+
+
+def test_where_sources_have_rules_such_a_batch_is_rejected_and_the_others_come_in(
+    workspace: Workspace, tmp_path: Path, delivered: list[SourceConfig]
+) -> None:
+    contain("batch:bad/1", workspace, apply=True)
+    rule = {"prefixes": [str(tmp_path)], "require_signature": False}
+    rules = {"bad": rule, "good": rule, "own": rule | {"trust": "trusted"}}
+    (rejected,) = run(delivered, tmp_path / "after", {"sources": rules})["rejected"]
+    assert (rejected["batch"], rejected["check"]) == ("bad/1", "incident")
+
+
+def test_a_record_that_an_incident_is_about_is_quarantined(
+    workspace: Workspace, tmp_path: Path, delivered: list[SourceConfig]
+) -> None:
+    contain("record:bad/1:7", workspace, apply=True)
+    document = run(delivered, tmp_path / "after")
+    assert document["reasons"] == {"named_by_incident": 1}
+    made = parts(tmp_path / "after")
+    assert made["quarantine"].record_ids == ["bad/1:7"]
+    assert len(made["dataset"]) == 59
+
+
+def test_a_trusted_record_that_an_incident_is_about_is_refused(
+    workspace: Workspace, tmp_path: Path, delivered: list[SourceConfig]
+) -> None:
+    contain("record:own/1:7", workspace, apply=True)
+    with pytest.raises(Refused, match="record own/1:7: got a trusted record"):
+        run(delivered, tmp_path / "after")

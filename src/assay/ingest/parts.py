@@ -15,7 +15,7 @@ from assay.data import records
 from assay.data.dataset import Dataset
 from assay.data.findings import Finding, findings_bytes, tally
 from assay.data.manifest import History
-from assay.errors import UnfitInput
+from assay.errors import Refused, UnfitInput
 from assay.ingest.holdout import held_out, overlapping
 from assay.ingest.join import classes_of, require_schema, with_keys
 from assay.ingest.rows import Rows, raw_bytes
@@ -32,7 +32,7 @@ class Parts:
 
     Fields:
         dataset: records of the sources that are not trusted.
-        quarantine: those of them that equal a hold-out record.
+        quarantine: those of them that equal a hold-out record, or that an open incident is about.
         findings: why records left, rows refused by a reader included.
         raw: JSON lines of the rows refused by a reader.
         calibration, holdout: the trusted records; None where they were not asked for.
@@ -56,6 +56,7 @@ def divide(taken: Taken, config: IngestConfig, *, split: bool) -> Parts:
 
     Raises:
         UnfitInput: batches of two schemas, labels of no class, one class, or too few trusted records.
+        Refused: an open incident is about a trusted record.
     """
     batches, read = taken.batches, taken.read
     require_schema(read)
@@ -65,15 +66,22 @@ def divide(taken: Taken, config: IngestConfig, *, split: bool) -> Parts:
     trusted = {batch.delivery.name for batch in batches if batch.source.trust == "trusted"}
     pool = _pool(tables, trusted)
     history = _history(taken, config)
+    named = _named(pool, taken.named)
+    findings = _refused(read) + [
+        Finding(name, "incident", 1.0, "named_by_incident", "quarantine")
+        for name in records.record_ids(pool.filter(pa.array(named)))
+    ]
     if not split:
-        return _without(pool, np.zeros(pool.num_rows, np.bool_), classes, history, _refused(read), _raw(read))
+        return _without(pool, named, classes, history, findings, _raw(read))
     reference = _joined([tables[name] for name in sorted(trusted)])
+    _require_none(reference, taken.named)
     held = _held(reference, config)
     holdout = reference.filter(pa.array(held))
-    same = overlapping(pool, holdout)
+    same = overlapping(pool, holdout) & ~named
     copies = records.record_ids(pool.filter(pa.array(same)))
-    findings = _refused(read) + [Finding(name, "overlap", 1.0, "holdout_record", config.overlap) for name in copies]
-    parts = _without(pool, same & (config.overlap == "quarantine"), classes, history, findings, _raw(read))
+    findings += [Finding(name, "overlap", 1.0, "holdout_record", config.overlap) for name in copies]
+    leave = named | (same & (config.overlap == "quarantine"))
+    parts = _without(pool, leave, classes, history, findings, _raw(read))
     return replace(
         parts,
         calibration=Dataset.make(reference.filter(pa.array(~held)), classes, replace(history, role="calibration")),
@@ -95,6 +103,20 @@ def _held(reference: pa.Table, config: IngestConfig) -> npt.NDArray[np.bool_]:
     if held.all() or not held.any():
         raise UnfitInput("trusted records", f"{len(held)}, all on one side", "enough for calibration and hold-out")
     return held
+
+
+def _named(table: pa.Table, named: frozenset[str]) -> npt.NDArray[np.bool_]:
+    """Which records incidents are about, (N,)."""
+    if not named:
+        return np.zeros(table.num_rows, np.bool_)
+    return np.array([name in named for name in records.record_ids(table)], np.bool_)
+
+
+def _require_none(reference: pa.Table, named: frozenset[str]) -> None:
+    found = records.record_ids(reference.filter(pa.array(_named(reference, named))))
+    if found:
+        fix = "What else a trusted source delivered may be no better: leave the batch out."
+        raise Refused(f"record {found[0]}", "a trusted record that an open incident is about", "none", fix)
 
 
 def _refused(read: Batches) -> list[Finding]:

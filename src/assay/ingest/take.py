@@ -18,6 +18,7 @@ from assay import canonical
 from assay.config.ingest import IngestConfig, SourceConfig
 from assay.data.files import whole_folder
 from assay.errors import Refused, UnfitInput
+from assay.incidents import Incident, named_records, open_incidents, require_clear
 from assay.ingest.admit import require_place, require_rule, require_trust, uploader
 from assay.ingest.fetch import Fetched, bind, fetched, reader_of
 from assay.ingest.join import require_values
@@ -38,7 +39,8 @@ class Rejected:
 
     Fields:
         source: as configured.
-        check: that refused it: ``source``, ``trust``, ``prefix``, ``fetch``, ``signature``, ``name`` or ``content``.
+        check: that refused it: ``source``, ``trust``, ``incident``, ``prefix``, ``fetch``, ``signature``, ``name`` or
+            ``content``.
         reason: in words.
         batch: its files, or None when nothing was fetched.
     """
@@ -61,11 +63,12 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Taken:
-    """Batches that came in, with the rows of each, and those that did not."""
+    """Batches that came in, with the rows of each, those that did not, and the records that incidents are about."""
 
     batches: tuple[Fetched, ...]
     read: tuple[tuple[str, Rows], ...]
     rejected: tuple[Rejected, ...]
+    named: frozenset[str] = frozenset()
 
 
 def take_all(
@@ -82,24 +85,30 @@ def take_all(
 
     Raises:
         UnfitInput: a batch that is not fit, where there are no rules.
+        Refused: a batch that an open incident is about, where there are no rules; an incident that cannot be verified.
         Conflict: a name bound to other bytes, where there are no rules.
         Unreachable: an object store does not answer; nobody is rejected for that.
     """
-    bound = set(ledger.names("batches/"))
+    bound, incidents = set(ledger.names("batches/")), tuple(open_incidents(ledger, keyring))
+    named = named_records(incidents)
     if not config.sources:
+        for source in sources:
+            require_clear(source.name, source.batch_name, incidents)
         batches = [files.enter_context(fetched(source, config.limits)) for source in sources]
         for batch in batches:
             _require_unbound(batch, bound, ledger)
         read = [_read(batch, config) for batch in track(batches, "ingest", len(batches))]
-        return Taken(tuple(batches), _named(batches, read), ())
+        return Taken(tuple(batches), _named(batches, read), (), named)
     judged = [
-        _judge(source, config, files, ledger, bound, keyring) for source in track(sources, "ingest", len(sources))
+        _judge(source, config, files, ledger, bound, keyring, incidents)
+        for source in track(sources, "ingest", len(sources))
     ]
     good = [it for it in judged if not isinstance(it, Rejected)]
     return Taken(
         tuple(batch for batch, _ in good),
         tuple((batch.delivery.name, rows) for batch, rows in good),
         tuple(it for it in judged if isinstance(it, Rejected)),
+        named,
     )
 
 
@@ -144,7 +153,13 @@ def require_some(taken: Taken, quarantine: Path, *, trusted: bool) -> None:
 
 
 def _judge(
-    source: SourceConfig, config: IngestConfig, files: ExitStack, ledger: Ledger, bound: set[str], keyring: Keyring
+    source: SourceConfig,
+    config: IngestConfig,
+    files: ExitStack,
+    ledger: Ledger,
+    bound: set[str],
+    keyring: Keyring,
+    incidents: Sequence[Incident],
 ) -> tuple[Fetched, Rows] | Rejected:
     """One batch against the rule of its source; every check that says no is told apart."""
     check, batch = "source", None
@@ -152,6 +167,8 @@ def _judge(
         rule = require_rule(source, config.sources)
         check = "trust"
         source = source.model_copy(update={"trust": require_trust(source, rule)})
+        check = "incident"
+        require_clear(source.name, source.batch_name, incidents)
         check = "prefix"
         require_place(source, rule)
         check = "fetch"
