@@ -22,6 +22,7 @@ from assay.data.manifest import Manifest
 from assay.data.records import RecordId
 from assay.errors import AssayError, Refused, UnfitInput
 from assay.ledger import Ledger
+from assay.lineage import ancestors
 from assay.signing import Keyring, payload_digest, unseal
 
 KIND = "incident"
@@ -117,13 +118,13 @@ def _reaches(incident: Incident, dataset: str, ledger: Ledger) -> bool:
     if kind == "dataset":
         return name in _ancestors(dataset, ledger)
     if kind == "run":
-        return bool(_made_by(name, ledger) & _ancestors(dataset, ledger))
+        return bool(_made_by(name, ledger) & _ancestors(dataset, ledger).keys())
     return False  # a model, or what stands for one: the incident lists it
 
 
 def _holds(kind: str, name: str, dataset: str, ledger: Ledger) -> bool:
     """Whether a dataset holds records of a source or batch, or the one record."""
-    manifest = _manifest(dataset, ledger)
+    manifest = _ancestors(dataset, ledger)[dataset]
     record = RecordId.parse(name) if kind == "record" else None
     wanted = f"{record.source}/{record.batch}" if record else name
     shares = [share for share in manifest.history.sources if share.records]
@@ -143,30 +144,18 @@ def _has_record(record: RecordId, manifest: Manifest, ledger: Ledger) -> bool:
         return True  # the list is gone, broken or another one: the record may be in there
 
 
-def _ancestors(dataset: str, ledger: Ledger) -> set[str]:
-    """A dataset and every one it was made from."""
-    found: set[str] = set()
-    ahead = [dataset]
-    while ahead:
-        digest = ahead.pop()
-        if digest not in found:
-            found.add(digest)
-            ahead += _manifest(digest, ledger).history.parents
-    return found
-
-
 def _made_by(run: str, ledger: Ledger) -> set[str]:
     steps = (canonical.loads(ledger.get(name), name) for name in ledger.names(f"runs/{run}/"))
     return {end["digest"] for step in steps for end in step["outputs"] if end["kind"] == "dataset"}
 
 
-def _manifest(digest: str, ledger: Ledger) -> Manifest:
-    """A manifest of the ledger, whose name is its digest."""
-    name = f"manifests/{digest}.json"
+def _ancestors(dataset: str, ledger: Ledger) -> dict[str, Manifest]:
+    """A dataset and every one it was made from.
+
+    Raises:
+        Refused: one of them is missing, and could be what an incident is about.
+    """
     try:
-        manifest = Manifest.from_json(canonical.loads(ledger.get(name), name), name)
+        return ancestors(dataset, ledger)
     except UnfitInput as error:
         raise Refused(error.where, error.got, "the manifest, to tell whether an open incident reaches it") from error
-    if manifest.digest != digest:
-        raise Refused(f"ledger {name}", f"manifest {manifest.digest[:12]}", "the one its name says")
-    return manifest

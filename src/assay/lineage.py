@@ -26,11 +26,12 @@ import pyarrow.parquet as pq
 from assay import canonical
 from assay.data.dataset import Dataset
 from assay.data.findings import Finding, findings_bytes
+from assay.data.manifest import Manifest
 from assay.errors import UnfitInput, redacted
 from assay.ledger import Ledger, put_document, require_ledger_name
 from assay.workspace import Workspace
 
-__all__ = ["StepRecord", "put_dataset", "put_findings", "run_id", "step"]
+__all__ = ["StepRecord", "ancestors", "put_dataset", "put_findings", "run_id", "step"]
 
 
 @dataclass
@@ -142,6 +143,25 @@ def put_dataset(ledger: Ledger, dataset: Dataset) -> None:
     """Bind a dataset's manifest and record list in the ledger."""
     ledger.put(f"records/{dataset.manifest.content_digest}.parquet", record_list(dataset))
     put_document(ledger, f"manifests/{dataset.manifest.digest}.json", dataset.manifest.to_json())
+
+
+def ancestors(dataset: str, ledger: Ledger) -> dict[str, Manifest]:
+    """The manifests of a dataset and of every one it was made from, by digest, read from the ledger.
+
+    Raises:
+        UnfitInput: one is missing, or is another than its name says.
+    """
+    found: dict[str, Manifest] = {}
+    ahead = [dataset]
+    while ahead:
+        digest = ahead.pop()
+        if digest not in found:
+            name = f"manifests/{digest}.json"
+            found[digest] = Manifest.from_json(canonical.loads(ledger.get(name), name), name)
+            if found[digest].digest != digest:
+                raise UnfitInput(f"ledger {name}", f"manifest {found[digest].digest[:12]}", "the one its name says")
+            ahead += found[digest].history.parents
+    return found
 
 
 def put_findings(ledger: Ledger, findings: Iterable[Finding]) -> str:

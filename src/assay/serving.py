@@ -23,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from assay.bundle import write_bundle
 from assay.claim import LEEWAY, Claim
 from assay.config.root import Target
 from assay.data.files import fsync_folder, temporary_folder
@@ -49,6 +50,7 @@ def fetch(
     decision: str = "",
     seen: Path | None = None,
     replay: bool = False,
+    bundle: Path | None = None,
     now: datetime | None = None,
 ) -> dict[str, Any]:
     """Verify what a target promises to serve and put it where a server may load it.
@@ -63,6 +65,7 @@ def fetch(
         seen: file that keeps the highest sequence seen, by target; default ``<out>.seen.json`` beside ``out``. It is
             as good as the place it lies in: one that outlives the pod refuses a rollback for the next pod too.
         replay: load the copy (needs torch) and compare its golden outputs.
+        bundle: a folder to write everything into that was verified here; see `assay.bundle`.
         now: the instant at which it is served; default this one.
 
     Returns:
@@ -93,6 +96,9 @@ def fetch(
         with _private_copy(head, workspace, out) as copy:
             if replay:
                 _replay(copy)
+            if bundle is not None:
+                data = [claim.measured.subjects.get(name, "") for name in ("holdout", "dataset")]
+                write_bundle(head, [digest for digest in data if digest], ledger, bundle)
             remembered.note(head)
             _hand_over(copy, out)
     annotations = {"model": head.model, "decision": head.decision, "sequence": str(head.sequence)}

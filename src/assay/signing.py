@@ -33,7 +33,7 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 MAX_ENVELOPE_BYTES = 16 * 2**20
 Role = Literal["uploader", "evaluator", "promoter", "approver"]
 Assurance = Literal["local", "managed"]
-EXTRAS = {"awskms": "awskms", "gcpkms": "gcpkms", "azurekms": "azurekms", "hv": "vault", "hsm": "hsm"}
+EXTRAS = {"awskms": "awskms", "gcpkms": "gcpkms", "azurekms": "azurekms", "hv": "vault"}
 
 __all__ = [
     "KeyEntry",
@@ -143,7 +143,10 @@ class Keyring:
             entries = tuple(KeyEntry(**entry | {"roles": tuple(entry["roles"])}) for entry in document["keys"])
             for entry in entries:
                 entry.key()
-            revoked, revoked_keys = (frozenset(document.get(name, ())) for name in ("revoked", "revoked_keys"))
+            lists = [document["keys"], document.get("revoked", []), document.get("revoked_keys", [])]
+            if not all(isinstance(listed, list) for listed in lists):
+                raise TypeError("keys, revoked and revoked_keys are lists")
+            revoked, revoked_keys = (frozenset(listed) for listed in lists[1:])
             return cls(entries, revoked, revoked_keys, dict(document.get("thresholds", {})))
         except UnfitInput:
             raise
@@ -212,7 +215,7 @@ def public_entry(signer: Signer, roles: Iterable[Role], assurance: Assurance = "
 def load_signer(uri: str, keyring: Keyring | None = None) -> Signer:
     """The signer behind a path to a PEM file, or a KMS URI of securesystemslib.
 
-    Known: ``awskms:``, ``gcpkms:``, ``azurekms:``, ``hv:`` (HashiCorp Vault), ``hsm:``, each with its client library.
+    Known: ``awskms:``, ``gcpkms:``, ``azurekms:``, ``hv:`` (HashiCorp Vault), each with its client library.
 
     A KMS key needs its public half in the keyring, in an entry with this URI.
 

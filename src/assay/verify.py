@@ -3,6 +3,7 @@
     an envelope (``*.dsse.json``)   the signature of a key with the role its kind asks for
     a proof of ``verify record:``    that a record is in the dataset it names
     a dataset folder                every byte against its manifest
+    a manifest in ``manifests/``    its digest against its name
     a model folder                  every byte against ``model.json``
     any other folder                everything of these kinds below it, and that they speak of each other
 
@@ -11,17 +12,20 @@ The validity of keys in time, expiry and targets are checked where they decide: 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from assay import canonical
 from assay.canonical import read_bytes
 from assay.data.dataset import Dataset
+from assay.data.manifest import Manifest
 from assay.data.proof import read_proof
 from assay.errors import AssayError, Refused, UnfitInput
 from assay.evidence import payload_id
-from assay.models.spec import SPEC, model_digest, read_spec
+from assay.models.spec import SPEC, model_files, read_spec
 from assay.signing import MAX_ENVELOPE_BYTES, Keyring, Opened, Role, peek, unseal
 
 ROLES: dict[str, tuple[Role, ...]] = {
@@ -32,9 +36,10 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "quarantine": ("evaluator", "promoter", "approver"),
     "incident": ("evaluator", "promoter", "approver"),
 }
-MANIFEST = "manifest.json"
+MANIFEST, MANIFESTS = "manifest.json", "manifests"
 ENVELOPE_START = b'{"payload"'
 PROOF_START = b'{"block"'
+_DIGEST_JSON = re.compile(r"[0-9a-f]{64}\.json")
 
 __all__ = ["Checked", "open_any", "verify"]
 
@@ -49,7 +54,8 @@ class Checked:
         id: the id of a statement, the digest of a dataset or model; empty where it could not be read.
         verified: whether it holds.
         reason: why, in one sentence.
-        names: what its statement speaks of, name to SHA-256.
+        names: what its statement speaks of, name to SHA-256; the files of a model, the parents of a manifest.
+        target: ``<model>@<alias>`` of a decision or promotion.
     """
 
     path: str
@@ -58,6 +64,7 @@ class Checked:
     verified: bool
     reason: str
     names: dict[str, str]
+    target: str = ""
 
 
 def verify(path: Path, keyring: Keyring, *, against: Path | None = None) -> dict[str, Any]:
@@ -83,7 +90,7 @@ def verify(path: Path, keyring: Keyring, *, against: Path | None = None) -> dict
         )
     checked += [_envelope(against, keyring)] if against is not None else []
     faults = [f"{one.path}: {one.reason}" for one in checked if not one.verified]
-    faults += list(_strangers(checked, strict=against is not None))
+    faults += [*_strangers(checked, strict=against is not None), *_disagreements(checked), *_gaps(checked)]
     reason = faults[0] if faults else checked[0].reason if len(checked) == 1 else f"all {len(checked)} hold together"
     return {"verified": not faults, "reason": reason, "faults": faults, "checked": [asdict(one) for one in checked]}
 
@@ -115,9 +122,10 @@ def _each(path: Path, keyring: Keyring) -> Iterator[Checked]:
         yield _model(path)
     else:
         for inner in sorted(path.iterdir()):
-            if inner.is_symlink() or (inner.is_file() and not _is_envelope(inner)):
-                continue
-            yield from _each(inner, keyring)
+            if path.name == MANIFESTS and _DIGEST_JSON.fullmatch(inner.name) and not inner.is_symlink():
+                yield _manifest(inner)
+            elif not inner.is_symlink() and (inner.is_dir() or _is_envelope(inner)):
+                yield from _each(inner, keyring)
 
 
 def _is_envelope(path: Path) -> bool:
@@ -132,8 +140,10 @@ def _envelope(path: Path, keyring: Keyring) -> Checked:
     try:
         kind, opened = open_any(read_bytes(path, MAX_ENVELOPE_BYTES), keyring, str(path))
         names = {entry["name"]: entry["digest"]["sha256"] for entry in opened.statement["subject"]}
+        if kind == "decision":
+            _require_own_policy(opened, names, str(path))
         about = f"{kind} signed by {', '.join(key[:8] for key in opened.keyids)} (assurance {opened.assurance})"
-        return Checked(str(path), kind, payload_id(opened.statement), True, about, names)
+        return Checked(str(path), kind, payload_id(opened.statement), True, about, names, _target(opened))
     except AssayError as error:
         return Checked(str(path), "envelope", "", False, str(error), {})
     except (KeyError, TypeError) as error:
@@ -155,6 +165,29 @@ def _proof(path: Path) -> Checked:
     return Checked(str(path), "proof", digest, True, reason, {})
 
 
+def _require_own_policy(opened: Opened, names: dict[str, str], where: str) -> None:
+    got = canonical.digest(opened.predicate.get("policy"))
+    if got != names.get("policy"):
+        raise Refused(f"{where}: policy", f"digest {got[:12]}", f"{names.get('policy', 'none')[:12]}, which it names")
+
+
+def _target(opened: Opened) -> str:
+    target = opened.predicate.get("target")
+    return f"{target.get('model')}@{target.get('alias')}" if isinstance(target, dict) else ""
+
+
+def _manifest(path: Path) -> Checked:
+    try:
+        manifest = Manifest.from_json(canonical.read(path), str(path))
+        if manifest.digest != path.stem:
+            raise Refused(str(path), f"manifest {manifest.digest[:12]}", "the one its name says")
+    except AssayError as error:
+        return Checked(str(path), "manifest", "", False, str(error), {})
+    parents = {f"parent/{digest}": digest for digest in manifest.history.parents}
+    reason = f"manifest of {manifest.content.records} records, made by {manifest.history.step}"
+    return Checked(str(path), "manifest", manifest.digest, True, reason, parents)
+
+
 def _dataset(path: Path) -> Checked:
     try:
         manifest = Dataset.load(path).manifest
@@ -167,10 +200,11 @@ def _dataset(path: Path) -> Checked:
 def _model(path: Path) -> Checked:
     try:
         read_spec(path)
-        digest = model_digest(path)
+        files = model_files(path)
     except AssayError as error:
         return Checked(str(path), "model", "", False, str(error), {})
-    return Checked(str(path), "model", digest, True, f"every byte agrees with {SPEC}; digest {digest[:12]}", {})
+    digest, names = canonical.tree_digest(files), {f"file/{name}": found for name, found in files.items()}
+    return Checked(str(path), "model", digest, True, f"every byte agrees with {SPEC}; digest {digest[:12]}", names)
 
 
 def _strangers(checked: list[Checked], strict: bool) -> Iterator[str]:
@@ -184,8 +218,40 @@ def _strangers(checked: list[Checked], strict: bool) -> Iterator[str]:
         for name, present in there.items():
             named = one.names.get(name)
             if named is not None and present and named not in present:
-                yield f"{one.path}: it speaks of {name} {named[:12]}, which is not the one here"
+                differs = f": {_differing_files(one, checked)}" if name == "model" else ""
+                yield f"{one.path}: it speaks of {name} {named[:12]}, which is not the one here{differs}"
     spoken = {digest for one in checked for digest in one.names.values()}
     for one in checked:
         if strict and one.kind in ("model", "dataset") and one.verified and one.id not in spoken:
             yield f"{one.path}: {one.kind} {one.id[:12]}, of which no statement speaks"
+
+
+def _differing_files(statement: Checked, checked: list[Checked]) -> str:
+    """Which files of the models here are not those a promotion names; a statement that names none says so."""
+    files = {name: digest for name, digest in statement.names.items() if name.startswith("file/")}
+    here = {item for one in checked if one.kind == "model" for item in one.names.items()}
+    differing = [name.removeprefix("file/") for name, digest in sorted(files.items()) if (name, digest) not in here]
+    return f"another {', '.join(differing)}" if differing else "it names no files"
+
+
+def _disagreements(checked: list[Checked]) -> Iterator[str]:
+    """A statement and one that it rests on, naming different data, models, policies or targets."""
+    by_id = {one.id: one for one in checked if one.kind in ("decision", "evidence")}
+    for one in checked:
+        for other in (by_id[one.names[kind]] for kind in ("decision", "evidence") if one.names.get(kind) in by_id):
+            for name in sorted(one.names.keys() & other.names.keys()):
+                if one.names[name] != other.names[name]:
+                    yield f"{one.path}: {name} {one.names[name][:12]}, but {other.path} says {other.names[name][:12]}"
+            if one.target and other.target and one.target != other.target:
+                yield f"{one.path}: target {one.target}, but {other.path} says {other.target}"
+
+
+def _gaps(checked: list[Checked]) -> Iterator[str]:
+    """Where manifests are kept, the chain is whole: all that statements and manifests name is here."""
+    here = {one.id for one in checked if one.kind in ("manifest", "dataset")}
+    if not any(one.kind == "manifest" for one in checked):
+        return
+    for one in checked:
+        for name, digest in one.names.items():
+            if (name in ("dataset", "holdout") or name.startswith("parent/")) and digest and digest not in here:
+                yield f"{one.path}: {name.partition('/')[0]} {digest[:12]}, of which no manifest is here"

@@ -7,6 +7,7 @@ Read from the environment, so that a step in a pod and a verb on a laptop find i
     ASSAY_KEYS            keyring of public keys                     $ASSAY_HOME/keys/keys.json
     ASSAY_EVALUATOR_KEY   private key that signs evidence, decisions $ASSAY_HOME/keys/evaluator.pem
     ASSAY_PROMOTER_KEY    private key that signs promotions          $ASSAY_HOME/keys/promoter.pem
+                          (several, with commas between, where the keyring asks for more than one signature)
     ASSAY_RUN_ID          id of the pipeline run                     given by the pipeline
     MLFLOW_TRACKING_URI   MLflow                                     sqlite under $ASSAY_HOME
 """
@@ -93,7 +94,7 @@ class Workspace:
         return created
 
     def signers(self, role: Role) -> list[Signer]:
-        """The signer of a role, or none when no key is there (what it would sign is then written unsigned).
+        """The signers of a role, or none when no key is there (what they would sign is then written unsigned).
 
         Raises:
             UnfitInput: a key that is named but cannot be used.
@@ -101,9 +102,9 @@ class Workspace:
         uri = self.signer_uris.get(role)
         if uri is None:
             raise UnfitInput(f"key of role {role}", "no setting", f"ASSAY_{role.upper()}_KEY")
-        if ":" not in uri and not Path(uri).exists():
+        if ":" not in uri and "," not in uri and not Path(uri).exists():
             return []
-        return [load_signer(uri, self.keyring)]
+        return [load_signer(part.strip(), self.keyring) for part in uri.split(",")]
 
     def environment(self) -> dict[str, str]:
         """The variables that make another process find this workspace."""

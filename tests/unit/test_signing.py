@@ -21,6 +21,7 @@ from assay.signing import (
     make_key,
     peek,
     public_entry,
+    require_valid_at,
     seal,
     statement,
     unseal,
@@ -260,3 +261,122 @@ def test_processes_that_initialise_at_once_agree_on_the_keys(workspace: Workspac
     assert {signer.public_key.keyid for role in ("evaluator", "promoter") for signer in workspace.signers(role)} == {
         *listed[0]
     }
+
+
+# ---------------------------------------------------------------- key lists
+
+
+def test_a_revoked_key_counts_for_nothing_whenever_it_signed() -> None:
+    (made, entry), (other, second) = signer(), signer()
+    keyring = Keyring((entry, second), revoked_keys=frozenset({entry.keyid}))
+    with pytest.raises(Refused):
+        unseal(seal(DOCUMENT, [made]), keyring, kind="evidence", role="evaluator")
+    both = unseal(seal(DOCUMENT, [made, other]), keyring, kind="evidence", role="evaluator")
+    assert both.keyids == (second.keyid,)
+
+
+def test_the_keyring_says_how_many_signatures_a_role_needs(tmp_path: Path) -> None:
+    (first, one), (second, two) = signer("promoter"), signer("promoter", "evaluator")
+    keyring = Keyring((one, two), thresholds={"promoter": 2})
+    document = statement("promotion", {"model": "a" * 64}, {})
+    keyring.save(tmp_path / "keys.json")
+    assert Keyring.load(tmp_path / "keys.json") == keyring
+    both = unseal(seal(document, [first, second]), keyring, kind="promotion", role="promoter")
+    assert set(both.keyids) == {one.keyid, two.keyid}
+    for signers in ([first], [second], [first, first]):
+        with pytest.raises(Refused, match="2 signature"):
+            unseal(seal(document, signers), keyring, kind="promotion", role="promoter")
+    assert unseal(seal(DOCUMENT, [second]), keyring, kind="evidence", role="evaluator").keyids == (two.keyid,)
+    late = replace(one, not_after=NOW.isoformat())
+    with pytest.raises(Refused, match="valid at"):
+        require_valid_at(both, replace(keyring, keys=(late, two)), "promoter", NOW, "promotion")
+
+
+@pytest.mark.parametrize("least", [0, -1, 2, True, "1", 1.0])
+def test_a_threshold_that_cannot_be_or_cannot_be_reached_is_an_error(least: object) -> None:
+    _, entry = signer("promoter")
+    with pytest.raises(UnfitInput, match="thresholds"):
+        Keyring((entry,), thresholds={"promoter": least})  # type: ignore[dict-item]
+
+
+BROKEN = [
+    {"keys": [{"roles": ["admin"]}]},
+    {"keys": [{"roles": []}]},
+    {"keys": [{"assurance": "high"}]},
+    {"keys": [{"not_after": "tomorrow"}]},
+    {"keys": [{"not_before": "2026-01-01T00:00:00"}]},
+    {"keys": [{"public": {}}]},
+    {"keys": [{"extra": 1}]},
+    {"keys": {}},
+    {"revoked": ["abc"]},
+    {"revoked": 1},
+    {"revoked": [1]},
+    {"revoked_keys": 1},
+    {"thresholds": {"promoter": 1}},
+    {"thresholds": {"admin": 1}},
+    {"thresholds": 3},
+]
+
+
+@pytest.mark.parametrize("change", BROKEN, ids=range(len(BROKEN)))
+def test_a_key_list_with_anything_wrong_is_an_error(tmp_path: Path, change: dict[str, object]) -> None:
+    _, entry = signer()
+    Keyring((entry,)).save(tmp_path / "keys.json")
+    document = canonical.read(tmp_path / "keys.json")
+    if isinstance(change.get("keys"), list):
+        change = {"keys": [document["keys"][0] | change["keys"][0]]}  # type: ignore[index]
+    (tmp_path / "keys.json").write_bytes(canonical.dumps(document | change))
+    with pytest.raises(UnfitInput):
+        Keyring.load(tmp_path / "keys.json")
+
+
+def test_several_keys_of_a_role_sign_together(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.initialise()
+    second = make_key(tmp_path / "second.pem", ["promoter"])
+    Keyring((*workspace.keyring.keys, second), thresholds={"promoter": 2}).save(workspace.keyring_path)
+    uris = f"{workspace.signer_uris['promoter']},{tmp_path / 'second.pem'}"
+    both = replace(workspace, signer_uris=workspace.signer_uris | {"promoter": uris}).signers("promoter")
+    data = seal(statement("promotion", {}, {}), both)
+    assert len(unseal(data, workspace.keyring, kind="promotion", role="promoter").keyids) == 2
+
+
+def test_a_key_in_a_kms_signs_what_its_public_half_verifies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service is moto's; the client, the URI and the verification are the real ones.
+
+    moto knows no ``MessageType=DIGEST`` and would hash the digest again; the service signs the digest as it is.
+    """
+    import boto3
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from moto import mock_aws
+    from moto.kms.utils import ECDSAPrivateKey
+    from securesystemslib.signer import AWSSigner
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    prehashed = ec.ECDSA(Prehashed(SHA256()))
+    monkeypatch.setattr(ECDSAPrivateKey, "sign", lambda self, digest, _: self.private_key.sign(digest, prehashed))
+    with mock_aws():
+        made = boto3.client("kms").create_key(KeyUsage="SIGN_VERIFY", KeySpec="ECC_NIST_P256")["KeyMetadata"]["KeyId"]
+        uri, public = AWSSigner.import_(made)
+        entry = KeyEntry(
+            keyid=public.keyid, public=public.to_dict(), roles=("evaluator",), assurance="managed", uri=uri
+        )
+        keyring = Keyring((entry,))
+        data = seal(DOCUMENT, [load_signer(uri, keyring)])
+    opened = unseal(data, keyring, kind="evidence", role="evaluator")
+    assert (opened.keyids, opened.assurance) == ((public.keyid,), "managed")
+    with pytest.raises(UnfitInput, match="no keyring entry"):
+        load_signer(uri, Keyring())
+
+
+@pytest.mark.parametrize(
+    ("uri", "extra"),
+    [("gcpkms:projects/p", "gcpkms"), ("azurekms://v/keys/k/1", "azurekms"), ("hv:k/1", "vault")],
+)
+def test_a_kms_without_its_client_library_names_what_to_install(uri: str, extra: str) -> None:
+    _, entry = signer()
+    with pytest.raises(UnfitInput, match=rf"securesystemslib\[{extra}\]"):
+        load_signer(uri, Keyring((replace(entry, uri=uri),)))

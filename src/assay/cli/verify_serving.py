@@ -20,6 +20,9 @@ def command(
     model: Annotated[str, typer.Option(help="The digest that the model must have; empty for any.")] = "",
     decision: Annotated[str, typer.Option(help="The decision it must rest on; empty for any.")] = "",
     replay: Annotated[bool, typer.Option("--replay", help="Load the copy and compare its golden outputs.")] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(help="A folder for everything that was verified, which assay verify takes offline.")
+    ] = None,
     registry: Annotated[
         bool, typer.Option("--registry/--no-registry", help="Whether MLflow's alias has to agree.")
     ] = True,
@@ -41,7 +44,7 @@ def command(
         workspace = replace(workspace, keyring_path=keys)
     document = fetch(
         target_of(name), out, workspace=workspace, registry=registry, model=model, decision=decision, seen=seen,
-        replay=replay,
+        replay=replay, bundle=bundle,
     )  # fmt: skip
     found = document["model"]
     lines = [f"  {name:<9} {document[name]}" for name in ("promotion", "decision", "evidence", "policy")]
