@@ -245,3 +245,71 @@ def test_a_changed_byte_is_an_error_a_refusal_or_a_visible_change(tmp_path: Path
         ]
         assert len([cell for cell in rest if cell not in cells]) == 0
         assert rows.table.num_rows + len(rows.refused) in (39, 40, 41)
+
+
+TIMES = {
+    "2024-03-31T01:30:00Z": "2024-03-31T01:30:00+00:00",
+    "2024-03-31T02:30:00+01:00": "2024-03-31T01:30:00+00:00",
+    "2024-03-31 03:30:00.5+02:00": "2024-03-31T01:30:00.500000+00:00",
+}
+
+
+def test_times_are_instants_in_utc_and_nothing_is_guessed_about_a_zone(tmp_path: Path) -> None:
+    """02:30 on that night does not exist in Berlin, 02:30 in October exists twice: without a zone neither is a time."""
+    bad = {
+        "2024-03-31T02:30:00": "time_zone",
+        "2024-10-27 02:30:00": "time_zone",
+        "2024-03-31": "time_format",
+        "31/03/2024 02:30": "time_format",
+        "1711848600": "time_format",
+        "2024-02-30T00:00:00Z": "time_range",
+        "2024-03-31T24:30:00Z": "time_range",
+        "9999-12-31T23:59:59-10:00": "time_range",
+        "٢٠٢٤-03-31T02:30:00Z": "time_format",
+        "2031-01-01T00:00:00Z": "future_time",
+    }
+    cells = [*TIMES, *bad, *TIMES]
+    text = "when,label\n" + "".join(f"{cell},{'ab'[k % 2]}\n" for k, cell in enumerate(cells))
+    settings_ = {"types": {"when": "time"}, "latest": "2030-01-01T00:00:00Z", "limits": {"refused_share": 1}}
+    rows = read(text, tmp_path, **settings_)
+    assert [value.isoformat() for value in rows.table["when"].to_pylist()] == [*TIMES.values()] * 2
+    assert [(it.data.split(b",")[0].decode(), it.reason) for it in rows.refused] == [*bad.items()]
+    with pytest.raises(UnfitInput, match="instant with its zone"):
+        read(text, tmp_path, latest="2030-01-01T00:00:00")
+
+
+def test_a_declared_header_is_exact(tmp_path: Path) -> None:
+    assert read(GOOD, tmp_path, columns=["x", "y", "label"]).table.num_rows == 40
+    for columns, words in (
+        (["y", "x", "label"], "column 1: got 'x', need 'y'"),
+        (["x", "y", "z", "label"], "column 3: got 'label', need 'z'"),
+        (["x", "y"], "column 3: got 'label', need 'no column'"),
+    ):
+        with pytest.raises(UnfitInput, match=words):
+            read(GOOD, tmp_path, columns=columns)
+
+
+@settings(max_examples=200, deadline=None)
+@given(place=st.integers(0, len(GOOD) - 1), byte=st.integers(0, 255))
+def test_any_changed_byte_anywhere_moves_no_value_of_another_line(
+    tmp_path_factory: pytest.TempPathFactory, place: int, byte: int
+) -> None:
+    """Property: an error, rows refused, or a change that stays in its line and shows in column names or cells."""
+    before = read(GOOD, tmp_path_factory.mktemp("csv"))
+    data = bytearray(GOOD.encode())
+    data[place] = byte
+    try:
+        rows = read(bytes(data), tmp_path_factory.mktemp("csv"))
+    except UnfitInput:
+        return
+    header = place < GOOD.index("\n")
+    if header:
+        changed = bytes(data) != GOOD.encode()
+        assert (rows.table.column_names != before.table.column_names) == changed
+        return
+    touched = GOOD[: place + 1].count("\n") - 1 if GOOD[place] != "\n" else GOOD[:place].count("\n") - 1
+    lines = {row["row"]: tuple(row.values())[1:] for row in before.table.to_pylist()}
+    rest = [lines[row] for row in lines if row not in (touched, touched + 1)]
+    got = [tuple(row.values())[1:] for row in rows.table.to_pylist()]
+    assert all(cells in got for cells in rest)
+    assert rows.table.num_rows + len(rows.refused) in (39, 40, 41)

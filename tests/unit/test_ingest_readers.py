@@ -237,6 +237,21 @@ def test_idx_needs_as_many_labels_as_images(tmp_path: Path) -> None:
         read(tmp_path / "x-ubyte")
 
 
+def test_parquet_times_have_a_zone_and_become_utc(tmp_path: Path) -> None:
+    stamps = pa.array([0, 10**6, 4 * 10**15, None], pa.timestamp("us"))
+    for zone in ("UTC", "Europe/Berlin"):
+        pq.write_table(
+            pa.table({"t": stamps.cast(pa.timestamp("us", zone)), "label": list("abab")}), tmp_path / "t.parquet"
+        )
+        rows = read(tmp_path / "t.parquet", latest="2026-01-01T00:00:00Z", limits={"refused_share": 0.5})
+        assert rows.table["t"].type == pa.timestamp("us", "UTC")
+        assert rows.table["row"].to_pylist() == [0, 1, 3]
+        assert [(it.row, it.reason) for it in rows.refused] == [(2, "future_time")]
+    pq.write_table(pa.table({"t": stamps, "label": list("abab")}), tmp_path / "t.parquet")
+    with pytest.raises(UnfitInput, match="times without a zone"):
+        read(tmp_path / "t.parquet")
+
+
 @pytest.mark.shared_data
 def test_fashion_mnist_reads_as_published(shared_data: Path) -> None:
     """Reference: 10,000 test images of 28x28, 1,000 of each class."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -107,7 +108,10 @@ class IngestConfig(Section):
         holdout_share: share of trusted records that only evaluate sees; the rest is for calibration.
         salt: mixed into the digest by which trusted records are split, so that a supplier cannot choose the side.
         overlap: what becomes of a record whose features equal those of a hold-out record.
-        types: of CSV columns that shall not be recognised by their cells, such as ``{zip: text}``.
+        columns: the columns a table must have, exactly these in this order, the label among them; empty takes any.
+        types: of CSV columns that shall not be recognised by their cells, such as ``{zip: text}``. ``time`` is an ISO
+            8601 instant with its zone; it is kept in UTC, to the microsecond.
+        latest: an ISO 8601 instant with zone; a row with a later one is refused. Empty refuses none.
         missing: CSV cells that mean "no value".
         limits: how much one batch may hold.
         sources: who may contribute, by name of the source; empty lets every batch that is listed in. In ``assay.yaml``
@@ -119,12 +123,21 @@ class IngestConfig(Section):
     holdout_share: float = pydantic.Field(default=0.5, gt=0, lt=1)
     salt: str = "assay"
     overlap: Literal["quarantine", "flag"] = "quarantine"
-    types: dict[str, Literal["number", "text"]] = pydantic.Field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    types: dict[str, Literal["number", "text", "time"]] = pydantic.Field(default_factory=dict)
+    latest: str = ""
     missing: tuple[str, ...] = ("",)
     limits: Limits = Limits()
     sources: dict[Annotated[str, pydantic.Field(pattern=rf"^{NAME.pattern}$")], SourceRule] = pydantic.Field(
         default_factory=dict
     )
+
+    @pydantic.field_validator("latest")
+    @classmethod
+    def _an_instant(cls, text: str) -> str:
+        if text and datetime.fromisoformat(text).tzinfo is None:
+            raise ValueError("an instant with its zone, such as 2026-01-01T00:00:00Z")
+        return text
 
 
 class _Sources(Section):

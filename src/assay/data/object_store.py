@@ -88,7 +88,7 @@ def download(uri: str, target: Path, limit: int) -> Path:
     return target
 
 
-def fetch(uri: str, target: Path, limit: int) -> str:
+def fetch(uri: str, target: Path, limit: int, store: Any = None) -> str:
     """Fetch one version of an object whole; returns the version, empty where the bucket keeps none.
 
     The version, or where the bucket keeps none the entity tag, is taken first, so that an object that is replaced
@@ -99,6 +99,7 @@ def fetch(uri: str, target: Path, limit: int) -> str:
         uri: ``s3://bucket/key``, or with ``?versionId=...`` that version of it, deleted since or not.
         target: file to write; it appears whole.
         limit: bytes.
+        store: a `client` to use again, or None.
 
     Raises:
         UnfitInput: no such object, above the limit, or replaced while it was read.
@@ -106,7 +107,7 @@ def fetch(uri: str, target: Path, limit: int) -> str:
     """
     plain, asked = pinned(uri)
     bucket, key = split_uri(plain)
-    store = client()
+    store = store or client()
     with _translated(uri):
         head = store.head_object(Bucket=bucket, Key=key, **({"VersionId": asked} if asked else {}))
         if head["ContentLength"] > limit:
@@ -151,11 +152,10 @@ def download_folder(uri: str, target: Path, limit: int) -> Path:
         Unreachable: the store does not answer.
     """
     bucket, prefix = split_uri(uri)
+    store = client()
     with _translated(uri):
-        pages = (
-            client()
-            .get_paginator("list_objects_v2")
-            .paginate(Bucket=bucket, Prefix=f"{prefix}/", PaginationConfig={"PageSize": PAGE_NAMES})
+        pages = store.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket, Prefix=f"{prefix}/", PaginationConfig={"PageSize": PAGE_NAMES}
         )
         sizes = {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", ())}
     if not sizes or sum(sizes.values()) > limit:
@@ -164,7 +164,7 @@ def download_folder(uri: str, target: Path, limit: int) -> Path:
         name = key.removeprefix(f"{prefix}/")
         if any(segment in ("", ".", "..") for segment in name.split("/")):
             raise UnfitInput(uri, repr(key), "keys that are plain relative paths below it")
-        download(f"s3://{bucket}/{key}", target / name, limit)
+        fetch(f"s3://{bucket}/{key}", target / name, limit, store)
     return target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Sequence
 
@@ -62,6 +63,10 @@ def require_columns(names: Sequence[str], config: IngestConfig, batch: str) -> l
         got = f"its look-alike {_spell(twin)}" if twin is not None else f"columns {', '.join(map(repr, names[:20]))}"
         raise UnfitInput(where, got, f"a label column {config.label!r}", "Set ingest.label to the label's column.")
     require_distinct(names, where)
+    if config.columns and tuple(names) != config.columns:
+        pairs = itertools.zip_longest(names, config.columns, fillvalue="no column")
+        place, (got, need) = next((at, pair) for at, pair in enumerate(pairs, 1) if pair[0] != pair[1])
+        raise UnfitInput(f"{where}: column {place}", _spell(got), f"{_spell(need)}, as ingest.columns says")
     features = [name for name in names if name != config.label]
     kept = next((name for name in features if skeleton(name) in RESERVED), None)
     if kept is not None:
@@ -95,7 +100,9 @@ def _plain(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         return column
     if pa.types.is_timestamp(kind):
-        return column
+        if kind.tz is None:
+            raise UnfitInput(where, "times without a zone", "instants: timestamps with a zone", "Write them in UTC.")
+        return column.cast(pa.timestamp(kind.unit, "UTC"))
     fix = "Write images as Arrow tensors of fixed shape." if pa.types.is_nested(kind) else ""
     raise UnfitInput(where, str(kind), "a number, boolean, timestamp, text or tensor of fixed shape", fix)
 

@@ -20,6 +20,7 @@ from assay.data.dataset import KEYS, Dataset
 from assay.data.findings import Action, Finding
 
 Mask = npt.NDArray[np.bool_]
+FORMULA = r"^[=+\-@\t\r]"
 UNCOMPARED = (*KEYS, "weight")
 
 __all__ = ["always", "constant_columns"]
@@ -38,6 +39,7 @@ def always(dataset: Dataset, config: SanitizeConfig, calibration: Dataset | None
     findings += _of(table, not_finite(dataset), "not_finite", "quarantine")
     if "weight" in table.column_names:
         findings += _of(table, unfit_weight(table["weight"]), "unfit_weight", "quarantine")
+    findings += _of(table, formula(dataset), "formula_cell", "flag")
     contents = _contents(table)
     if config.duplicates != "keep":  # records stand in canonical order, so the first by id stays
         findings += _of(table, repeated(contents), "duplicate_record", config.duplicates)
@@ -68,6 +70,16 @@ def not_finite(dataset: Dataset) -> Mask:
         elif pa.types.is_floating(column.type):
             bad |= ~pc.fill_null(pc.is_finite(column), True).to_numpy()
     return bad
+
+
+def formula(dataset: Dataset) -> Mask:
+    """Which records hold a text that a spreadsheet would run as a formula, (N,); it is stored as it came."""
+    found = np.zeros(len(dataset), np.bool_)
+    for name in dataset.feature_names:
+        column = dataset.table[name]
+        if pa.types.is_string(column.type):
+            found |= pc.fill_null(pc.match_substring_regex(column, FORMULA), False).to_numpy()
+    return found
 
 
 def unfit_weight(weight: pa.ChunkedArray) -> Mask:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from assay.data.dataset import Dataset
 from assay.data.findings import REMOVING, Split
 from assay.report import html, plots
 from assay.sanitize.caps import Removal
-from assay.sanitize.checks import constant_columns
+from assay.sanitize.checks import FORMULA, constant_columns
 from assay.sanitize.expectations import Outcome
 
 EXAMPLES = 8
@@ -100,9 +101,14 @@ def _examples(given: Dataset, parts: Split) -> list[Markup]:
 
 def _cells(table: pa.Table, given: Dataset, names: list[str]) -> Markup:
     columns = [name for name in given.feature_names if not isinstance(table[name].type, pa.FixedShapeTensorType)]
-    values = [table[name].to_pylist() for name in columns[:COLUMNS]]
+    values = [[_plain(cell) for cell in table[name].to_pylist()] for name in columns[:COLUMNS]]
     labels = [given.manifest.content.classes[label] for label in table["label"].to_pylist()]
     return html.table(["record", "label", *columns[:COLUMNS]], list(zip(names, labels, *values, strict=True)))
+
+
+def _plain(cell: Any) -> Any:
+    """A cell as it is; a text that a spreadsheet would run, were the table pasted there, behind a quote."""
+    return f"'{cell}" if isinstance(cell, str) and re.match(FORMULA, cell) else cell
 
 
 def _pictures(table: pa.Table, names: list[str]) -> npt.NDArray[np.float64] | None:

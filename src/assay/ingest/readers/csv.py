@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import ClassVar
 
 import numpy as np
@@ -28,6 +29,7 @@ from assay.ingest.unpack import unpacked
 NUMBER = r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 SPECIAL = r"(?i:[+-]?(?:inf|infinity)|nan)"
 LIKE_A_NUMBER = r"(?i)^\s*[+-]?(?:[0-9][0-9.,_' ]*|\.[0-9]+)(?:e[+-]?[0-9]+)?\s*%?$"
+INSTANT = r"(?a)\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?P<zone>Z|[+-]\d\d:\d\d)?"
 NONZERO = r"^[+-]?[0.]*[1-9]"
 CHUNK_ROWS = 65_536
 
@@ -157,6 +159,8 @@ def _feature(
     missing = pc.is_in(cells, pa.array(config.missing, pa.string())).to_numpy()
     like = pc.match_substring_regex(cells, f"{LIKE_A_NUMBER}|^{SPECIAL}$").to_numpy() & ~missing
     kind = config.types.get(name) or ("number" if like.any() and 2 * like.sum() >= (~missing).sum() else "text")
+    if kind == "time":
+        return _times(cells, missing, config.latest, faults)
     if kind == "text":
         return pc.if_else(pa.array(missing), None, cells)
     written = pc.match_substring_regex(cells, f"^(?:{NUMBER}|{SPECIAL})$").to_numpy() & ~missing
@@ -169,6 +173,35 @@ def _feature(
         fault[place] = _inexact(cells[int(place)].as_py(), float(values[place]))
     faults[:] = np.where(faults == "", fault, faults)
     return pa.array(values, mask=missing)
+
+
+def _times(
+    cells: pa.ChunkedArray, missing: npt.NDArray[np.bool_], latest: str, faults: npt.NDArray[np.object_]
+) -> pa.Array:
+    """A column of instants; one without a zone could be any of 38 hours, and is never guessed at."""
+    limit = datetime.fromisoformat(latest) if latest else None
+    found: list[datetime | None] = []
+    for place, text in enumerate(cells.to_pylist()):
+        reason, instant = ("", None) if missing[place] else _instant(text)
+        if instant is not None and limit is not None and instant > limit:
+            reason, instant = "future_time", None
+        if reason and not faults[place]:
+            faults[place] = reason
+        found.append(instant)
+    return pa.array(found, pa.timestamp("us", "UTC"))
+
+
+def _instant(text: str) -> tuple[str, datetime | None]:
+    """Why a cell is no instant, or nothing and the instant in UTC."""
+    match = re.fullmatch(INSTANT, text)
+    if match is None:
+        return "time_format", None
+    if not match["zone"]:
+        return "time_zone", None
+    try:
+        return "", datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return "time_range", None
 
 
 def _inexact(text: str, value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,8 +34,24 @@ class Parquet:
         table = table.add_column(0, "row", pa.array(np.arange(table.num_rows), pa.int64()))
         unlabelled = np.flatnonzero(table["label"].is_null().to_numpy())
         refused = [Refusal(int(row), 0, "missing_label", fetch_row(table, int(row))) for row in unlabelled]
+        refused += _future(table, config.latest, set(unlabelled.tolist()))
         require_share(delivery.name, table.num_rows, refused, config.limits.refused_share)
-        return Rows(table.filter(pc.is_valid(table["label"])), tuple(refused))
+        kept = np.ones(table.num_rows, np.bool_)
+        kept[[refusal.row for refusal in refused]] = False
+        return Rows(table.filter(pa.array(kept)), tuple(sorted(refused, key=lambda refusal: refusal.row)))
+
+
+def _future(table: pa.Table, latest: str, known: set[int]) -> list[Refusal]:
+    """Rows with an instant after the latest that is allowed."""
+    if not latest:
+        return []
+    late = np.zeros(table.num_rows, np.bool_)
+    for name in table.column_names:
+        if pa.types.is_timestamp(table[name].type):
+            limit = pa.scalar(datetime.fromisoformat(latest), pa.timestamp("us", "UTC"))
+            late |= pc.fill_null(pc.greater(table[name], limit), False).to_numpy()
+    rows = (int(row) for row in np.flatnonzero(late))
+    return [Refusal(row, 0, "future_time", fetch_row(table, row)) for row in rows if row not in known]
 
 
 def _table(path: Path, limits: Limits) -> pa.Table:
