@@ -80,7 +80,7 @@ def evidence_about(model: str, **changes: Any) -> Evidence:
 
 
 def estimate(value: float, low: float, high: float, **changes: Any) -> Estimate:
-    facts: dict[str, Any] = {"value": value, "low": low, "high": high, "n": 100, "confidence": 0.95, "method": "given"}
+    facts: dict[str, Any] = {"value": value, "low": low, "high": high, "n": 100, "confidence": 0.99, "method": "given"}
     return Estimate(**facts | changes)
 
 

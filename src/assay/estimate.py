@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -12,7 +13,7 @@ from scipy.special import betainc, betaincinv
 
 from assay.errors import UnfitInput
 
-__all__ = ["Estimate", "least_for", "paired_difference", "proportion"]
+__all__ = ["Estimate", "least_for", "paired_difference", "proportion", "restated"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,8 @@ class Estimate:
             raise UnfitInput("estimate", f"confidence {self.confidence}, n {self.n}", "confidence in (0, 1), n >= 0")
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] ({self.confidence:.0%}, n={self.n})"
+        places = max(0, math.ceil(-math.log10(100 * (1 - self.confidence))))  # 95%, 97%, 99.97%: never a round 100%
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] ({self.confidence:.{places}%}, n={self.n})"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for canonical JSON."""
@@ -129,6 +131,34 @@ def paired_difference(only_first: int, only_second: int, n: int, confidence: flo
         method="mcnemar-exact-bonferroni",
         counts={"only_first": only_first, "only_second": only_second, "records": n},
     )
+
+
+def restated(found: Estimate, confidence: float) -> Estimate | None:
+    """The same measurement at another confidence, from the integers behind it.
+
+    Returns None where the method cannot be made again from its counts, or where they do not give the interval that the
+    estimate has: such an estimate counts at its own confidence, or not at all.
+
+    Args:
+        found: a share or a paired difference, as this module makes them.
+        confidence: of the two-sided interval wanted.
+    """
+    make, names = _AGAIN.get(found.method, (None, ()))
+    if make is None or set(found.counts) != set(names):
+        return None
+    counts = [found.counts[name] for name in names]
+    try:
+        same, made = make(*counts, found.confidence), make(*counts, confidence)
+    except UnfitInput:
+        return None
+    agrees = math.isclose(found.low, same.low, abs_tol=1e-9) and math.isclose(found.high, same.high, abs_tol=1e-9)
+    return made if agrees and found.n == same.n else None
+
+
+_AGAIN: dict[str, tuple[Callable[..., Estimate], tuple[str, ...]]] = {
+    "clopper-pearson": (proportion, ("successes", "trials")),
+    "mcnemar-exact-bonferroni": (paired_difference, ("only_first", "only_second", "records")),
+}
 
 
 def least_for(share: float, bar: float, confidence: float = 0.95, limit: int = 10_000_000) -> int | None:

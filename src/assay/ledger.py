@@ -9,6 +9,8 @@ A name is bound once to bytes, for ever. Names in use:
     models/<digest>.json, models/<digest>/* what a model is, and its files
     evidence/<evidence id>.dsse.json        decisions/<decision id>.dsse.json
     promotions/<model>@<alias>/<sequence>.dsse.json
+    attempts/<hold-out>/<model>@<alias>/<number>.json   which evidence was measured on it, in order
+    approvals/<evidence id>/<approval id>.dsse.json     who agrees that it goes to a target
     incidents/<incident id>.dsse.json       what an incident reached
     runs/<run>/<step>-<digest>.json         what a step read and wrote
 

@@ -117,7 +117,7 @@ def test_only_the_word_promote_promotes(candidate: Candidate, decision: Any) -> 
 
 
 def edit_rule(verdict: str) -> Edit:
-    return lambda said: said["predicate"]["rules"][2].update(verdict=verdict)
+    return lambda said: said["predicate"]["rules"][-1].update(verdict=verdict)
 
 
 SIGNED_NONSENSE: list[tuple[str, Edit]] = [

@@ -26,8 +26,9 @@ from assay.promotions import target_of
 from assay.signing import peek, unseal
 from assay.workspace import Workspace
 
+ALWAYS = ["signed", "freshness", "attempts"]
 VERDICTS = ("holds", "misses", "unclear", "not_measured")
-IMPLICIT = [{"rule": rule, "severity": "required", "verdict": "holds"} for rule in ("signed", "freshness")]
+IMPLICIT = [{"rule": rule, "severity": "required", "verdict": "holds"} for rule in ALWAYS]
 
 
 def answers(*verdicts: str, severity: str = "required") -> list[dict[str, Any]]:
@@ -109,7 +110,7 @@ def test_the_decision_on_signed_evidence(
     candidate = Candidate(workspace, tmp_path, **changes)
     answer = candidate.gate(policy(*rules))
     assert answer["decision"] == expected
-    assert [rule["rule"] for rule in answer["rules"]] == ["signed", "freshness", *(rule["rule"] for rule in rules)]
+    assert [rule["rule"] for rule in answer["rules"]] == [*ALWAYS, *(rule["rule"] for rule in rules)]
     opened = unseal(candidate.decision_path.read_bytes(), workspace.keyring, kind="decision", role="evaluator")
     assert opened.predicate["decision"] == expected
     assert answer["decision_id"] == payload_id(opened.statement)
@@ -171,11 +172,11 @@ def test_the_summary_begins_with_the_verdict_and_escapes_what_comes_from_files(
 def test_the_answer_comes_last_and_every_interval_beside_its_bar(workspace: Workspace, tmp_path: Path) -> None:
     floor = FLOOR | {"value": 0.92}
     told = lines(Candidate(workspace, tmp_path).gate(policy(floor, {"rule": "sound"})))
-    assert told[-1] == "inconclusive: 1 of 4 rules unclear"
+    assert told[-1] == "inconclusive: 1 of 5 rules unclear"
     assert "attacks pgd(restarts=5, steps=40)" in told[0]
     assert [line.split()[0] for line in told[1:-1]] == ["unclear", "holds"]
     assert ">= 0.92" in told[1]
-    assert "0.930 [0.912, 0.945] (95%, n=1000)" in told[1]
+    assert "0.930 [0.910, 0.946] (97%, n=1000)" in told[1]
     assert "would settle it" in told[1]
 
 

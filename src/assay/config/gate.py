@@ -25,10 +25,14 @@ class PolicyConfig(Section):
             and so is one without a single required rule.
         confidence: that the intervals must have at least.
         accept_local_keys: whether keys of assurance ``local`` count; a cluster says no.
-        valid_for_s: age in seconds at which evidence and decision expire.
+        valid_for_s: age in seconds at which evidence, decision and approvals expire.
         serve_for_s: seconds after its promotion at which a model is served no more; 0 for no limit.
+        attempts: how many measurements on one hold-out, for one target, are decided on; then ``holdout_exhausted``.
+        coarse_from: the attempt from which a decision tells of what was measured on the hold-out only whether all of
+            it holds: by then little of alpha is left, and more would let the next model be fitted to the hold-out.
 
-    The rules ``signed`` and ``freshness`` apply always, whether listed or not.
+    The stated chance that a model at a bar passes is ``alpha = (1 - confidence) / 2``, over all attempts together. The
+    rules ``signed``, ``freshness``, ``attempts`` and ``no_incident`` apply always, whether listed or not.
     """
 
     schema_: Literal["assay.policy/v1"] = pydantic.Field(default="assay.policy/v1", alias="schema")
@@ -37,6 +41,8 @@ class PolicyConfig(Section):
     accept_local_keys: bool = True
     valid_for_s: int = pydantic.Field(default=7 * 86400, ge=1)
     serve_for_s: int = pydantic.Field(default=0, ge=0)
+    attempts: int = pydantic.Field(default=100, ge=1)
+    coarse_from: int = pydantic.Field(default=10, ge=1)
 
     @pydantic.field_validator("rules")
     @classmethod

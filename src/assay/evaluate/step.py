@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from assay import catalog, lineage, versions
+from assay.attempts import charge
 from assay.config.base import parse_json
 from assay.config.evaluate import EvaluateConfig
 from assay.config.root import Target
@@ -100,6 +101,8 @@ def evaluate(
                 "seconds": round(time.monotonic() - clock, 3),
             },
         )
+        if target is not None and record.workspace.signers("evaluator"):
+            charge(record.ledger, made, target)  # before anybody can read a number
         rows = outcomes_bytes(data.record_ids, data.y, found.outcomes, plan.names, found.champion_outcomes)
         write_file(outcomes, rows)
         if page is not None:
@@ -197,6 +200,7 @@ def _how(
             for rung in plan.ladder
         },
         "triggers": [dict(trigger) for trigger in config.triggers],
+        "holdout_content": data.dataset.manifest.content_digest,
         "records": len(data.rows),
         "limit": config.limit,
         "block_records": BLOCK_RECORDS,

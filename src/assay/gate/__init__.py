@@ -5,7 +5,8 @@ rules/       the rules, one file each
 decide.py    rules to decision: promote, reject or inconclusive
 step.py      the pipeline step, from envelope to envelope
 summary.py   a decision in Markdown and as lines for a terminal
+power.py     how likely a model passes, from exact chances
 withhold.py  what happens to a model that is not promoted
 """
 
-HELPERS: tuple[str, ...] = ("decide", "explain", "rules", "step", "summary", "verdict", "withhold")
+HELPERS: tuple[str, ...] = ("decide", "explain", "power", "rules", "step", "summary", "verdict", "withhold")

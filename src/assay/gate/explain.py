@@ -10,13 +10,33 @@ from typing import Any
 from assay import catalog
 from assay.config.gate import FAMILY, PolicyConfig
 from assay.gate.decide import IMPLICIT
+from assay.gate.power import power_lines, power_table
 
+CONFIDENCE: float = PolicyConfig.model_fields["confidence"].default
+EXAMPLE_BAR, EXAMPLE_RECORDS = 0.8, (1000, 2500)
 __all__ = ["explanation", "explanation_lines"]
 
 
 def explanation() -> dict[str, Any]:
-    """``rules``: name, what it says, fields with type, default and meaning; ``policy``: the same of the whole file."""
-    return {"rules": [_rule(name) for name in catalog.names(FAMILY)], "policy": inspect.getdoc(PolicyConfig)}
+    """All there is to know for writing a policy.
+
+    Returns:
+        ``rules``: name, what it says, fields with type, default and meaning; ``policy``: the same of the whole file;
+        ``power``: how likely ``at_least`` lets models below, at and above its bar pass, by attempt.
+    """
+    return {
+        "rules": [_rule(name) for name in catalog.names(FAMILY)],
+        "policy": inspect.getdoc(PolicyConfig),
+        "power": [
+            {
+                "bar": EXAMPLE_BAR,
+                "records": n,
+                "confidence": CONFIDENCE,
+                "attempts": power_table(EXAMPLE_BAR, n, CONFIDENCE),
+            }
+            for n in EXAMPLE_RECORDS
+        ],
+    }
 
 
 def explanation_lines(document: dict[str, Any]) -> list[str]:
@@ -30,7 +50,8 @@ def explanation_lines(document: dict[str, Any]) -> list[str]:
             lines.append(f"    {field['name']}: {field['type']}{default}")
             lines.append(f"        {field['means']}")
         lines.append("")
-    return [*lines, *str(document["policy"]).splitlines()]
+    lines += [*str(document["policy"]).splitlines(), ""]
+    return [*lines, *(line for n in EXAMPLE_RECORDS for line in power_lines(EXAMPLE_BAR, n, CONFIDENCE))]
 
 
 def _rule(name: str) -> dict[str, Any]:

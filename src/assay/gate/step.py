@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from assay import lineage
+from assay.attempts import attempts, charge, holdout_of
 from assay.canonical import read_bytes
 from assay.config.gate import PolicyConfig
 from assay.config.root import Target
@@ -36,7 +37,8 @@ def gate(
 ) -> dict[str, Any]:
     """Apply a policy to one evidence envelope.
 
-    Equal evidence, policy, target and champion give the same decision id; the ledger keeps the first envelope of it.
+    Equal evidence, policy, target, champion and attempt give the same decision id; the ledger keeps the first envelope
+    of it. The attempt is charged before anything is decided, and evidence that was charged before keeps its number.
 
     Args:
         evidence: DSSE envelope written by evaluate; one without a signature gives inconclusive.
@@ -48,12 +50,13 @@ def gate(
 
     Returns:
         ``decision`` (promote, reject or inconclusive), ``rules`` (one entry each, see `assay.gate.decide.ask`),
-        ``bundle`` (the path written), ``decision_id``, ``evidence_id``, ``model``, ``dataset``, ``policy``, ``target``
-        and ``measured``, how the evidence was made.
+        ``bundle`` (the path written), ``decision_id``, ``evidence_id``, ``model``, ``dataset``, ``policy``, ``target``,
+        ``attempt`` (``number``, ``of``, ``confidence``, ``holdout``, ``earlier``) and ``measured``, how the evidence
+        was made.
 
     Raises:
         Refused: a signature that does not hold, or a ledger that was changed.
-        UnfitInput: a file that is no evidence.
+        UnfitInput: a file that is no evidence, or signed evidence that names no hold-out.
     """
     workspace = Workspace.from_env()
     data = read_bytes(evidence, MAX_ENVELOPE_BYTES)
@@ -94,6 +97,7 @@ def gate(
         "dataset": case.evidence.subjects.get("dataset", ""),
         "policy": policy.digest,
         "target": target.to_json(),
+        "attempt": body["attempt"],
         "measured": case.evidence.measured,
     }
 
@@ -108,6 +112,7 @@ def decide(case: Case, target: Target, run: dict[str, Any], opened: Opened) -> d
         opened: the evidence's envelope, verified.
     """
     rules = ask(case)
+    looked = {"holdout": case.holdout, "earlier": list(case.earlier)}
     subjects = {
         "model": case.evidence.subjects["model"],
         "evidence": case.evidence.id,
@@ -121,6 +126,7 @@ def decide(case: Case, target: Target, run: dict[str, Any], opened: Opened) -> d
         "policy": case.policy.to_json(),
         "valid_for_s": case.policy.valid_for_s,
         "champion": case.champion if compares else None,
+        "attempt": {"number": case.attempt, "of": case.policy.attempts, "confidence": case.confidence} | looked,
         "run": run | {"evidence_payload": opened.payload_digest, "evidence_keys": list(opened.keyids)},
     }
     return statement(KIND, subjects, predicate)
@@ -128,6 +134,7 @@ def decide(case: Case, target: Target, run: dict[str, Any], opened: Opened) -> d
 
 def _case(opened: Opened, policy: PolicyConfig, target: Target, now: datetime, workspace: Workspace) -> Case:
     evidence = Evidence.from_statement(opened.statement)
+    number, earlier = _attempt(evidence, target, workspace, signed=bool(opened.keyids))
     promotions = history(workspace.ledger, workspace.keyring, target)
     return Case(
         evidence=evidence,
@@ -136,4 +143,14 @@ def _case(opened: Opened, policy: PolicyConfig, target: Target, now: datetime, w
         signed=bool(opened.keyids) and bool(workspace.signers("evaluator")),
         assurance=opened.assurance,
         champion=champion(promotions, besides=evidence.subjects["model"]),
+        attempt=number,
+        earlier=earlier,
     )
+
+
+def _attempt(evidence: Evidence, target: Target, workspace: Workspace, *, signed: bool) -> tuple[int, tuple[str, ...]]:
+    """The number of the attempt, charged, and the evidence ids before it; what is not signed costs nothing."""
+    if not signed:
+        return 1, ()
+    number = charge(workspace.ledger, evidence, target)
+    return number, tuple(attempts(workspace.ledger, holdout_of(evidence), target)[: number - 1])

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from assay.attempts import confidence_at, holdout_of
 from assay.config.gate import PolicyConfig
 from assay.errors import UnfitInput
-from assay.estimate import Estimate, least_for
+from assay.estimate import Estimate, least_for, restated
 from assay.evidence import Evidence, robust
 from assay.signing import Assurance
 from assay.threat import ThreatModel
@@ -84,6 +85,8 @@ class Case:
         signed: the evidence carries a valid signature, and the decision can be signed here.
         assurance: of the weakest key that signed.
         champion: digest of the model that the target's alias stands for by the ledger, or empty for none.
+        attempt: which attempt on its hold-out the evidence is, from 1.
+        earlier: evidence ids of the attempts before it, in order.
     """
 
     evidence: Evidence
@@ -92,9 +95,27 @@ class Case:
     signed: bool
     assurance: Assurance = "local"
     champion: str = ""
+    attempt: int = 1
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def holdout(self) -> str:
+        """What names the hold-out, see `assay.attempts.holdout_of`; empty for evidence that names none."""
+        try:
+            return holdout_of(self.evidence)
+        except UnfitInput:
+            return ""
+
+    @property
+    def confidence(self) -> float:
+        """What intervals need at this attempt, so that the policy's confidence holds over all attempts together."""
+        return confidence_at(self.policy.confidence, self.attempt)
 
     def estimate(self, name: str) -> Estimate | str:
-        """The estimate of a name when it counts, else the reason why it does not."""
+        """The estimate of a name at the attempt's confidence when it counts, else the reason why it does not.
+
+        The interval is made again from the integers behind it; one that cannot be has to have the confidence already.
+        """
         found = self.evidence.estimates.get(name)
         if found is None:
             close = [known for known in sorted(self.evidence.estimates) if known.split("/")[0] == name.split("/")[0]]
@@ -103,8 +124,12 @@ class Case:
             return "the measurement was cut short by a time limit"
         if not found.n >= 1:
             return "nothing was measured: n=0"
-        if not found.confidence >= self.policy.confidence:
-            return f"its confidence is {found.confidence:g}, the policy asks for {self.policy.confidence:g}"
+        again = restated(found, self.confidence)
+        if again is not None:
+            return again
+        if not found.confidence >= self.confidence:
+            asked = f"{self.confidence:.6g} at attempt {self.attempt}"
+            return f"its confidence is {found.confidence:g}, and {asked} is needed; measure with more"
         return found
 
 

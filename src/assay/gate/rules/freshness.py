@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import ClassVar
 
 from assay.gate.verdict import Case, Finding, Severity
 
@@ -22,6 +23,7 @@ class Freshness:
         severity: always ``required``.
     """
 
+    reads_holdout: ClassVar[bool] = False
     severity: Severity = "required"
 
     def __call__(self, case: Case) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from assay.gate.verdict import Case, Finding, Severity
 
@@ -19,6 +20,7 @@ class Signed:
         severity: always ``required``.
     """
 
+    reads_holdout: ClassVar[bool] = False
     severity: Severity = "required"
 
     def __call__(self, case: Case) -> Finding:

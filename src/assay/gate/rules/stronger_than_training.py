@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from assay.errors import UnfitInput
 from assay.gate.verdict import Case, Finding, Severity, require_finite
@@ -26,6 +26,7 @@ class StrongerThanTraining:
         severity: ``required``, or ``advisory`` to be told without being held to it.
     """
 
+    reads_holdout: ClassVar[bool] = False
     factor: float = 2.0
     severity: Severity = "required"
 
