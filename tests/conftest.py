@@ -15,7 +15,15 @@ settings.register_profile("assay", deadline=None)
 settings.load_profile("assay")
 
 SHARED = Path(os.environ.get("ASSAY_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
-OWN = ("ASSAY_HOME", "ASSAY_LEDGER", "ASSAY_KEYS", "ASSAY_EVALUATOR_KEY", "ASSAY_PROMOTER_KEY", "ASSAY_RUN_ID")
+OWN = (
+    "ASSAY_HOME",
+    "ASSAY_LEDGER",
+    "ASSAY_KEYS",
+    "ASSAY_EVALUATOR_KEY",
+    "ASSAY_PROMOTER_KEY",
+    "ASSAY_APPROVER_KEY",
+    "ASSAY_RUN_ID",
+)
 
 
 @pytest.fixture(autouse=True)

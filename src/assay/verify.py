@@ -32,6 +32,7 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "evidence": ("evaluator",),
     "decision": ("evaluator",),
     "promotion": ("promoter",),
+    "approval": ("approver",),
     "batch": ("uploader",),
     "quarantine": ("evaluator", "promoter", "approver"),
     "incident": ("evaluator", "promoter", "approver"),

@@ -8,6 +8,7 @@ Read from the environment, so that a step in a pod and a verb on a laptop find i
     ASSAY_EVALUATOR_KEY   private key that signs evidence, decisions $ASSAY_HOME/keys/evaluator.pem
     ASSAY_PROMOTER_KEY    private key that signs promotions          $ASSAY_HOME/keys/promoter.pem
                           (several, with commas between, where the keyring asks for more than one signature)
+    ASSAY_APPROVER_KEY    private key of a person who approves   $ASSAY_HOME/keys/approver.pem
     ASSAY_RUN_ID          id of the pipeline run                     given by the pipeline
     MLFLOW_TRACKING_URI   MLflow                                     sqlite under $ASSAY_HOME
 """
@@ -52,6 +53,7 @@ class Workspace:
             signer_uris={
                 "evaluator": os.environ.get("ASSAY_EVALUATOR_KEY", str(home / "keys" / "evaluator.pem")),
                 "promoter": os.environ.get("ASSAY_PROMOTER_KEY", str(home / "keys" / "promoter.pem")),
+                "approver": os.environ.get("ASSAY_APPROVER_KEY", str(home / "keys" / "approver.pem")),
             },
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
         )
@@ -66,11 +68,14 @@ class Workspace:
         """The public keys."""
         return Keyring.load(self.keyring_path)
 
-    def initialise(self) -> list[str]:
+    def initialise(self, roles: tuple[Role, ...] = LOCAL_ROLES) -> list[str]:
         """Make what a laptop needs: an evaluator key, a promoter key, and the keyring that lists them.
 
         What is there stays; a key that a setting places elsewhere is left to whoever placed it. Safe to call twice, and
         from two processes at once: each name is won by one of them, and both list the keys that won.
+
+        Args:
+            roles: for each of which to make a key.
 
         Returns:
             The paths that this call created.
@@ -81,7 +86,7 @@ class Workspace:
             write_file(ignore, b"*\n")
             created.append(str(ignore))
         entries = list(self.keyring.keys)
-        for role in LOCAL_ROLES:
+        for role in roles:
             path = self.home / "keys" / f"{role}.pem"
             if self.signer_uris[role] != str(path):
                 continue

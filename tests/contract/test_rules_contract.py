@@ -14,22 +14,38 @@ from hypothesis import strategies as st
 from promotion_cases import NO_WORSE, against_champion, estimate, evidence_about, policy
 
 from assay import canonical, catalog
+from assay.approvals import Approval
 from assay.config.gate import FAMILY
+from assay.data.manifest import BatchShare, Content, History, Manifest
 from assay.errors import UnfitInput
-from assay.estimate import Estimate
+from assay.estimate import Estimate, proportion
 from assay.evidence import Evidence
 from assay.gate.explain import explanation
 from assay.gate.verdict import Case, Severity, Verdict
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CHAMPION = "d" * 64
+APPROVER = "e" * 64
 SETTINGS: dict[str, Mapping[str, Any]] = {
+    "approved": {"by": [APPROVER]},
+    "backdoor": {"value": 0.5},
+    "calibration": {"value": 0.5},
+    "certified_at_least": {"threat": "l2:0.5", "value": 0.5},
+    "filter_power": {"value": 0.5},
+    "never_confuse": {"label": "stop", "predicted": "go", "value": 0.05},
+    "quarantined_share": {"value": 0.5},
+    "worst_case_error": {"value": 0.5},
+    "worst_slice": {"estimate": "clean_accuracy", "by": "class", "value": 0.5},
     "at_least": {"estimate": "clean_accuracy", "value": 0.5},
     "at_most": {"estimate": "backdoor_success", "value": 0.5},
     "no_worse_than": {key: value for key, value in NO_WORSE.items() if key != "rule"},
 }
+TRAINING = Manifest(
+    Content((), ("a", "b"), 90, "0" * 64),
+    History("ingest", "kept", (BatchShare("s", "1", "0" * 64, 90, uploader="k"),), removed={"s": {"outlier": 10}}),
+)
 RULES = catalog.names(FAMILY)
-ASK_FOR_NO_MEASUREMENT = {"attempts"}
+ASK_FOR_NO_MEASUREMENT = {"attempts", "no_incident"}
 
 
 def build(name: str, **more: Any) -> Any:
@@ -106,8 +122,18 @@ def test_good_evidence_holds(name: str) -> None:
     changes = against_champion(CHAMPION)
     measured = {"attacks": {"pgd": {"steps": 40}}, "trained_against": {"method": "huber", "threat": ""}}
     run = {"ended": (NOW - timedelta(hours=1)).isoformat()}
+    changes["estimates"] |= {
+        "calibration_error": estimate(0.1, 0.0, 0.2),
+        "certified_accuracy/l2:0.75": proportion(900, 1000),
+        "clean_accuracy[class=a]": proportion(460, 500),
+        "clean_accuracy[class=b]": proportion(470, 500),
+        "confused[stop->go]": proportion(0, 200),
+        "filter_power": proportion(95, 100),
+        "worst_case_error": estimate(0.1, 0.0, 0.2),
+    }
     good = evidence_about("a" * 64, measured=measured, run=run, **changes)
-    assert build(name)(case(good, champion=CHAMPION)).verdict == "holds"
+    given = (Approval(key=APPROVER, payload="f" * 64),)
+    assert build(name)(case(good, champion=CHAMPION, approvals=given, training=(TRAINING,))).verdict == "holds"
 
 
 @pytest.mark.parametrize("name", RULES)

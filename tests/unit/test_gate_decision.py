@@ -26,7 +26,7 @@ from assay.promotions import target_of
 from assay.signing import peek, unseal
 from assay.workspace import Workspace
 
-ALWAYS = ["signed", "freshness", "attempts"]
+ALWAYS = ["signed", "freshness", "attempts", "no_incident"]
 VERDICTS = ("holds", "misses", "unclear", "not_measured")
 IMPLICIT = [{"rule": rule, "severity": "required", "verdict": "holds"} for rule in ALWAYS]
 
@@ -172,7 +172,7 @@ def test_the_summary_begins_with_the_verdict_and_escapes_what_comes_from_files(
 def test_the_answer_comes_last_and_every_interval_beside_its_bar(workspace: Workspace, tmp_path: Path) -> None:
     floor = FLOOR | {"value": 0.92}
     told = lines(Candidate(workspace, tmp_path).gate(policy(floor, {"rule": "sound"})))
-    assert told[-1] == "inconclusive: 1 of 5 rules unclear"
+    assert told[-1] == "inconclusive: 1 of 6 rules unclear"
     assert "attacks pgd(restarts=5, steps=40)" in told[0]
     assert [line.split()[0] for line in told[1:-1]] == ["unclear", "holds"]
     assert ">= 0.92" in told[1]

@@ -234,12 +234,19 @@ def test_a_signature_counts_by_its_assurance(signed: bool, assurance: Any, accep
 ADVERSARIAL = {"method": "adversarial", "threat": "linf:0.1", "attack": {"settings": {"steps": 7}}}
 
 
+TWICE = ADVERSARIAL | {"attack": {"settings": {"steps": 7, "restarts": 2}}}
+
+
 @pytest.mark.parametrize(
     ("trained", "attacks", "verdict"),
     [
         (ADVERSARIAL, {"pgd": {"steps": 40, "restarts": 5}}, "holds"),
         (ADVERSARIAL, {"pgd": {"steps": 7, "restarts": 2}}, "holds"),
         (ADVERSARIAL, {"pgd": {"steps": 13}}, "misses"),
+        (ADVERSARIAL, {"pgd": {"steps": 1, "restarts": 100}}, "misses"),
+        (ADVERSARIAL, {"pgd": {"steps": 6, "restarts": 9}}, "misses"),
+        (TWICE, {"pgd": {"steps": 7, "restarts": 3}}, "misses"),
+        (TWICE, {"pgd": {"steps": 7, "restarts": 4}}, "holds"),
         (ADVERSARIAL, {"pgd": {"steps": 7, "restarts": 1}, "fgsm": {}}, "misses"),
         (ADVERSARIAL, {"fgsm": {}}, "misses"),
         (ADVERSARIAL, {}, "not_measured"),
@@ -253,7 +260,29 @@ ADVERSARIAL = {"method": "adversarial", "threat": "linf:0.1", "attack": {"settin
     ],
 )
 def test_the_attack_trained_against_is_no_evidence(trained: Any, attacks: Any, verdict: str) -> None:
-    measured = {"trained_against": trained, "attacks": attacks}
+    measured = {"trained_against": trained, "attacks": attacks, "threats": {"linf:0.1": {}}}
+    assert ask("stronger_than_training", case(measured=measured)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("threat", "verdict"),
+    [
+        ("linf:0.1", "holds"),
+        ("linf:0.2", "holds"),
+        ("linf:0.05", "not_measured"),
+        ("l2:0.1", "not_measured"),
+        ("linf:0.1:[-1,1]", "not_measured"),
+        ("linf:0.1:targeted:white-box", "not_measured"),
+        ("linf:0.1:untargeted:transfer", "not_measured"),
+        ("linf", "not_measured"),
+        ("", "not_measured"),
+        (7, "not_measured"),
+    ],
+)
+def test_another_norm_goal_knowledge_or_smaller_radius_than_trained_against_is_no_evidence(
+    threat: Any, verdict: str
+) -> None:
+    measured = {"trained_against": ADVERSARIAL, "attacks": {"pgd": {"steps": 40}}, "threats": {threat: {}}}
     assert ask("stronger_than_training", case(measured=measured)) == verdict
 
 

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from lineage_cases import dataset
 from promotion_cases import Candidate, state
@@ -14,7 +15,8 @@ from trace_cases import CANARY, CHAMPION, Story, environment, promoted, tell
 from assay import lineage
 from assay.contain import contain
 from assay.errors import Refused
-from assay.incidents import open_incidents, require_unaffected
+from assay.evidence import payload_id
+from assay.incidents import open_incidents, require_clear, require_unaffected
 from assay.promote import rollback
 from assay.serving import fetch
 from assay.signing import payload_digest, seal, statement
@@ -40,7 +42,7 @@ def incident(workspace: Workspace, ref: str, *models: str) -> str:
     """A signed incident put into the ledger; returns its name."""
     subjects = {f"model/{digest}": digest for digest in models}
     document = statement("incident", subjects, {"ref": ref, "reason": "", "run": {}})
-    name = f"incidents/{'i' * 10}{len(workspace.ledger.names('incidents/'))}.dsse.json"
+    name = f"incidents/{payload_id(document)}.dsse.json"
     workspace.ledger.put(name, seal(document, workspace.signers("evaluator")))
     return name
 
@@ -106,13 +108,36 @@ def test_an_incident_that_cannot_be_read_stops_everything(copy: Workspace, story
     assert reaches(copy, story, story.clean.manifest.digest)
 
 
-def test_an_incident_of_an_unknown_key_stops_everything_until_it_is_revoked(copy: Workspace, story: Story) -> None:
-    document = statement("incident", {}, {"ref": "batch:none/1", "run": {}})
-    data = seal(document, copy.signers("promoter"))
-    copy.ledger.put("incidents/planted.dsse.json", data)
-    assert reaches(copy, story, story.clean.manifest.digest)
+@pytest.mark.parametrize(("ref", "stops"), [("batch:good/1", True), ("batch:none/1", False)])
+def test_an_incident_that_nobody_signed_counts_for_what_it_is_about_until_it_is_revoked(
+    copy: Workspace, story: Story, ref: str, stops: bool
+) -> None:
+    document = statement("incident", {}, {"ref": ref, "run": {}})
+    data = seal(document)
+    copy.ledger.put(f"incidents/{payload_id(document)}.dsse.json", data)
+    assert reaches(copy, story, story.clean.manifest.digest) is stops
     replace(copy.keyring, revoked=frozenset({payload_digest(data)})).save(copy.keyring_path)
     assert not reaches(copy, story, story.clean.manifest.digest)
+
+
+def test_an_incident_under_another_name_stops_everything(copy: Workspace, story: Story) -> None:
+    """Whoever rewrites an incident to be about something else does not free what it was about."""
+    data = seal(statement("incident", {}, {"ref": "batch:none/1", "run": {}}), copy.signers("evaluator"))
+    copy.ledger.put(f"incidents/{'e' * 64}.dsse.json", data)
+    assert reaches(copy, story, story.clean.manifest.digest)
+    with pytest.raises(Refused, match="may be about"):
+        require_clear("any", "1", open_incidents(copy.ledger, copy.keyring))
+
+
+def test_a_list_of_records_that_was_exchanged_clears_no_record(copy: Workspace, story: Story) -> None:
+    """bad/1:5 was taken out before; a list that the manifest does not bind says nothing about that."""
+    incident(copy, "record:bad/1:5")
+    data = story.kept
+    assert not reaches(copy, story, data.manifest.digest)
+    other = data.table.select(["batch", "row"]).slice(1)
+    path = copy.home / "ledger" / "records" / f"{data.manifest.content_digest}.parquet"
+    pq.write_table(other, path)
+    assert reaches(copy, story, data.manifest.digest)
 
 
 def test_training_data_that_the_ledger_lost_cannot_be_cleared(copy: Workspace, story: Story) -> None:

@@ -12,8 +12,14 @@ from assay.config.base import Section, parse
 from assay.errors import UnfitInput
 
 FAMILY = "gate.rules"
+ALWAYS = ("signed", "freshness", "attempts", "no_incident")
 
-__all__ = ["PolicyConfig"]
+__all__ = ["ALWAYS", "FAMILY", "PolicyConfig", "measures"]
+
+
+def measures(rule: str) -> bool:
+    """Whether a rule is about what was measured on the hold-out: without one such nothing is promoted."""
+    return bool(getattr(catalog.member(FAMILY, rule), "reads_holdout", True))
 
 
 class PolicyConfig(Section):
@@ -22,7 +28,7 @@ class PolicyConfig(Section):
     Fields:
         rules: each ``{"rule": <name>, ...settings}``, a member of ``gate.rules``; settings left out are written out
             with their defaults, so equal policies have equal digests. An empty list is an error, never a promotion,
-            and so is one without a single required rule.
+            and so is one without a single required rule that asks for a measurement.
         confidence: that the intervals must have at least.
         accept_local_keys: whether keys of assurance ``local`` count; a cluster says no.
         valid_for_s: age in seconds at which evidence, decision and approvals expire.
@@ -48,8 +54,9 @@ class PolicyConfig(Section):
     @classmethod
     def _known_rules(cls, rules: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
         whole = tuple(_whole_rule(rule, position) for position, rule in enumerate(rules))
-        if not any(rule["severity"] == "required" for rule in whole):
-            raise UnfitInput("policy: rules", "only advisory ones", "at least one required rule")
+        measuring = [rule for rule in whole if measures(rule["rule"])]
+        if not any(rule["severity"] == "required" for rule in measuring):
+            raise UnfitInput("policy: rules", "none required that asks for a measurement", "at least one, as at_least")
         return whole
 
     def to_json(self) -> dict[str, Any]:

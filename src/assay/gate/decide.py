@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from assay import catalog
-from assay.config.gate import FAMILY
+from assay.config.gate import ALWAYS, FAMILY, measures
 from assay.gate.verdict import Case
 
 Decision = Literal["promote", "reject", "inconclusive"]
-IMPLICIT = ("signed", "freshness", "attempts")
 EXIT_CODES: dict[str, int] = {"promote": 0, "reject": 1, "inconclusive": 3}
 
-__all__ = ["EXIT_CODES", "IMPLICIT", "Decision", "ask", "conclude"]
+__all__ = ["EXIT_CODES", "Decision", "ask", "conclude"]
 
 
 def ask(case: Case) -> list[dict[str, Any]]:
@@ -22,13 +21,13 @@ def ask(case: Case) -> list[dict[str, Any]]:
     Each entry holds ``rule``, ``severity``, ``verdict``, ``about``, ``need``, ``note``, ``text``, and ``estimate`` and
     ``bar`` where there is one.
     """
-    listed = [dict(rule) for rule in case.policy.rules if rule["rule"] not in IMPLICIT]
+    listed = [dict(rule) for rule in case.policy.rules if rule["rule"] not in ALWAYS]
     answers, measured = [], []
-    for given in [{"rule": name} for name in IMPLICIT] + listed:
+    for given in [{"rule": name} for name in ALWAYS] + listed:
         name = given.pop("rule")
         rule = catalog.build(FAMILY, name, given)
         answers.append(rule(case).to_json(name, rule.severity))
-        if getattr(rule, "reads_holdout", True):
+        if measures(name):
             measured.append(answers[-1])
     exhausted = case.attempt > case.policy.attempts
     if exhausted or case.attempt >= case.policy.coarse_from:
@@ -58,12 +57,12 @@ def _withhold(measured: list[dict[str, Any]], case: Case, exhausted: bool) -> No
 
 
 def conclude(answers: Iterable[dict[str, Any]]) -> Decision:
-    """Promote only when every required rule holds, and there is one besides those that apply always.
+    """Promote only when every required rule holds, and there is one besides, of a measurement.
 
     Reject when a required rule misses; everything else is inconclusive.
     """
     required = [answer for answer in answers if answer["severity"] != "advisory"]
     if any(answer["verdict"] == "misses" for answer in required):
         return "reject"
-    own = [answer for answer in required if answer["rule"] not in IMPLICIT]
+    own = [answer for answer in required if measures(answer["rule"])]
     return "promote" if own and all(answer["verdict"] == "holds" for answer in required) else "inconclusive"

@@ -8,8 +8,7 @@ import re
 from typing import Any
 
 from assay import catalog
-from assay.config.gate import FAMILY, PolicyConfig
-from assay.gate.decide import IMPLICIT
+from assay.config.gate import ALWAYS, FAMILY, PolicyConfig
 from assay.gate.power import power_lines, power_table
 
 CONFIDENCE: float = PolicyConfig.model_fields["confidence"].default
@@ -21,8 +20,8 @@ def explanation() -> dict[str, Any]:
     """All there is to know for writing a policy.
 
     Returns:
-        ``rules``: name, what it says, fields with type, default and meaning; ``policy``: the same of the whole file;
-        ``power``: how likely ``at_least`` lets models below, at and above its bar pass, by attempt.
+        ``rules``: name, what it says, ``example`` in YAML, fields with type, default and meaning; ``policy``: the same
+        of the whole file; ``power``: how likely ``at_least`` lets models below, at and above its bar pass, by attempt.
     """
     return {
         "rules": [_rule(name) for name in catalog.names(FAMILY)],
@@ -49,19 +48,21 @@ def explanation_lines(document: dict[str, Any]) -> list[str]:
             default = "" if field["default"] is None else f" = {field['default']}"
             lines.append(f"    {field['name']}: {field['type']}{default}")
             lines.append(f"        {field['means']}")
-        lines.append("")
+        lines += [f"    - {rule['example']}", ""]
     lines += [*str(document["policy"]).splitlines(), ""]
     return [*lines, *(line for n in EXAMPLE_RECORDS for line in power_lines(EXAMPLE_BAR, n, CONFIDENCE))]
 
 
 def _rule(name: str) -> dict[str, Any]:
     cls = catalog.member(FAMILY, name)
-    says, _, fields = (inspect.getdoc(cls) or "").partition("\nFields:\n")
+    head, _, fields = (inspect.getdoc(cls) or "").partition("\nFields:\n")
+    says, _, example = head.partition("\nExample:\n")
     meanings = _meanings(fields)
     return {
         "rule": name,
-        "always": name in IMPLICIT,
+        "always": name in ALWAYS,
         "says": says.strip(),
+        "example": example.strip(),
         "fields": [
             {
                 "name": field.name,

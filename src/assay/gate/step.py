@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from assay import lineage
+from assay.approvals import Approval, Matter, counted
 from assay.attempts import attempts, charge, holdout_of
 from assay.canonical import read_bytes
 from assay.config.gate import PolicyConfig
 from assay.config.root import Target
 from assay.data.files import write_file
+from assay.data.manifest import Manifest
 from assay.evidence import Evidence, payload_id
 from assay.gate.decide import ask, conclude
 from assay.gate.summary import markdown
 from assay.gate.verdict import Case
-from assay.ledger import put_first
+from assay.incidents import against, ancestry
+from assay.ledger import Ledger, put_first
 from assay.promotions import champion, history
 from assay.signing import MAX_ENVELOPE_BYTES, Opened, seal, statement, unseal
 from assay.workspace import Workspace
@@ -126,6 +129,7 @@ def decide(case: Case, target: Target, run: dict[str, Any], opened: Opened) -> d
         "policy": case.policy.to_json(),
         "valid_for_s": case.policy.valid_for_s,
         "champion": case.champion if compares else None,
+        "approvals": [{"key": one.key, "payload": one.payload} for one in case.approvals if not one.fault],
         "attempt": {"number": case.attempt, "of": case.policy.attempts, "confidence": case.confidence} | looked,
         "run": run | {"evidence_payload": opened.payload_digest, "evidence_keys": list(opened.keyids)},
     }
@@ -135,6 +139,7 @@ def decide(case: Case, target: Target, run: dict[str, Any], opened: Opened) -> d
 def _case(opened: Opened, policy: PolicyConfig, target: Target, now: datetime, workspace: Workspace) -> Case:
     evidence = Evidence.from_statement(opened.statement)
     number, earlier = _attempt(evidence, target, workspace, signed=bool(opened.keyids))
+    behind = [evidence.subjects.get(name, "") for name in ("dataset", "holdout")]
     promotions = history(workspace.ledger, workspace.keyring, target)
     return Case(
         evidence=evidence,
@@ -145,7 +150,26 @@ def _case(opened: Opened, policy: PolicyConfig, target: Target, now: datetime, w
         champion=champion(promotions, besides=evidence.subjects["model"]),
         attempt=number,
         earlier=earlier,
+        approvals=_approvals(evidence, policy, target, now, workspace),
+        charges=tuple(against(workspace.ledger, workspace.keyring, model=evidence.subjects["model"], datasets=behind)),
+        training=_training(workspace.ledger, evidence.subjects.get("dataset", "")),
     )
+
+
+def _training(ledger: Ledger, dataset: str) -> tuple[Manifest, ...]:
+    """The manifest of the training records and those of its ancestors; nothing where one is missing."""
+    found = list(ancestry(ledger, dataset).values())
+    return tuple(one for one in found if one is not None) if None not in found else ()
+
+
+def _approvals(
+    evidence: Evidence, policy: PolicyConfig, target: Target, now: datetime, workspace: Workspace
+) -> tuple[Approval, ...]:
+    """Approvals of the evidence, where the policy asks for any."""
+    if not any(rule["rule"] == "approved" for rule in policy.rules):
+        return ()
+    matter = Matter(evidence=evidence.id, model=evidence.subjects["model"], policy=policy, target=target)
+    return tuple(counted(workspace.ledger, workspace.keyring, matter, now))
 
 
 def _attempt(evidence: Evidence, target: Target, workspace: Workspace, *, signed: bool) -> tuple[int, tuple[str, ...]]:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from assay.config.gate import ALWAYS
 from assay.estimate import Estimate
-from assay.gate.decide import IMPLICIT
 
 WORDS = {"promote": "Promote", "reject": "Reject", "inconclusive": "Inconclusive"}
 
@@ -18,6 +18,9 @@ def headline(decision: str, rules: Sequence[Mapping[str, Any]]) -> str:
     """One sentence: the decision and why, such as ``inconclusive: 1 of 2 rules unclear``."""
     required = [rule for rule in rules if rule["severity"] != "advisory"]
     counts = Counter(rule["verdict"] for rule in required)
+    waiting = [rule["note"] for rule in required if rule["rule"] == "approved" and rule["verdict"] == "not_measured"]
+    if decision == "inconclusive" and waiting and counts["holds"] == len(required) - len(waiting):
+        return f"inconclusive: {waiting[0]}"
     if decision == "promote":
         return f"promote: {counts['holds']} of {len(required)} rules hold"
     told = ("misses",) if decision == "reject" else ("unclear", "not_measured")
@@ -72,7 +75,7 @@ def _about(answer: Mapping[str, Any]) -> str:
 
 
 def _table(rules: Sequence[Mapping[str, Any]]) -> list[str]:
-    shown = [rule for rule in rules if rule["rule"] not in IMPLICIT or rule["verdict"] != "holds"]
+    shown = [rule for rule in rules if rule["rule"] not in ALWAYS or rule["verdict"] != "holds"]
     cells = [(_spoken(rule["verdict"]), rule["about"], rule["need"], _measured(rule), rule["note"]) for rule in shown]
     widths = [max(len(row[column]) for row in cells) for column in range(4)]
     return [

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from assay.approvals import Approval
 from assay.attempts import confidence_at, holdout_of
 from assay.config.gate import PolicyConfig
+from assay.data.manifest import Manifest
 from assay.errors import UnfitInput
 from assay.estimate import Estimate, least_for, restated
 from assay.evidence import Evidence, robust
+from assay.incidents import Charge
 from assay.signing import Assurance
 from assay.threat import ThreatModel
 
@@ -26,8 +29,13 @@ __all__ = [
     "Verdict",
     "estimate_name",
     "more_records",
+    "reach",
     "require_finite",
+    "require_share",
+    "stay",
+    "threat_of",
     "weigh",
+    "worst",
 ]
 
 
@@ -87,6 +95,10 @@ class Case:
         champion: digest of the model that the target's alias stands for by the ledger, or empty for none.
         attempt: which attempt on its hold-out the evidence is, from 1.
         earlier: evidence ids of the attempts before it, in order.
+        approvals: of the evidence for this target, those that do not count with the reason.
+        charges: what open incidents say of the model and the records behind it.
+        training: manifests of the records that the model learned from, the last first and then its ancestors; empty
+            where the evidence names none, or the ledger lacks one.
     """
 
     evidence: Evidence
@@ -97,6 +109,9 @@ class Case:
     champion: str = ""
     attempt: int = 1
     earlier: tuple[str, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    charges: tuple[Charge, ...] = ()
+    training: tuple[Manifest, ...] = ()
 
     @property
     def holdout(self) -> str:
@@ -144,10 +159,11 @@ def estimate_name(estimate: str, threat: str, ending: str = "") -> str:
     if not estimate:
         raise UnfitInput("rule: estimate", "an empty name", "the name of an estimate, such as clean_accuracy")
     name = estimate + ending
-    return robust(name, _threat(threat)) if threat else name
+    return robust(name, threat_of(threat)) if threat else name
 
 
-def _threat(text: str) -> ThreatModel:
+def threat_of(text: str) -> ThreatModel:
+    """A threat model from ``norm:epsilon``, with ``:[low,high]`` behind it for another box than [0, 1]."""
     ball, _, box = text.partition(":[")
     if not box:
         return ThreatModel.parse(text)
@@ -189,6 +205,43 @@ def weigh(
     return Finding(verdict="unclear", about=about, need=need, note=settling(found), estimate=found, bar=bar)
 
 
+def reach(case: Case, about: str, value: float, need: str = "") -> Finding:
+    """The whole interval of an estimate is at ``value`` or above it."""
+    return weigh(
+        case,
+        about,
+        need or f">= {value:g}",
+        value,
+        holds=lambda found: found.low >= value,
+        misses=lambda found: found.high < value,
+        settling=lambda found: more_records(found, value),
+    )
+
+
+def stay(case: Case, about: str, value: float, need: str = "") -> Finding:
+    """The whole interval of an estimate is at ``value`` or below it."""
+    return weigh(
+        case,
+        about,
+        need or f"<= {value:g}",
+        value,
+        holds=lambda found: found.high <= value,
+        misses=lambda found: found.low > value,
+        settling=lambda found: more_records(found, value, above=False),
+    )
+
+
+def worst(findings: Sequence[Finding], about: str) -> Finding:
+    """The finding that decides among several: a miss before what is unknown, that before what is unclear.
+
+    What is told as ``about`` is the same whichever it is; the note names it.
+    """
+    order: tuple[Verdict, ...] = ("misses", "not_measured", "unclear", "holds")
+    first = min(findings, key=lambda finding: order.index(finding.verdict))
+    note = "; ".join(part for part in (f"of {len(findings)} the worst is {first.about}", first.note) if part)
+    return replace(first, about=about, note=note)
+
+
 def more_records(found: Estimate, bar: float, above: bool = True) -> str:
     """How many records would settle it that a share is above (or below) a bar, were the share measured the true one."""
     share, edge = (found.value, bar) if above else (1 - found.value, 1 - bar)
@@ -196,6 +249,12 @@ def more_records(found: Estimate, bar: float, above: bool = True) -> str:
         return ""
     least = least_for(share, edge, found.confidence)
     return f"at {found.value:.3f}, n={least} would settle it" if least is not None else ""
+
+
+def require_share(where: str, value: float) -> None:
+    """Refuse a bar that is no share."""
+    if not 0 <= value <= 1:
+        raise UnfitInput(where, str(value), "a share in [0, 1]")
 
 
 def require_finite(where: str, value: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assay.gate.verdict import Case, Finding, Severity, estimate_name, more_records, require_finite, weigh
+from assay.gate.verdict import Case, Finding, Severity, estimate_name, reach, require_finite
 
 __all__ = ["AtLeast"]
 
@@ -15,6 +15,9 @@ class AtLeast:
 
     A model whose true value is below the bar passes only when its interval lies wholly above its true value: at most
     in half of one minus the confidence, 2.5 % of measurements at 95 %.
+
+    Example:
+        {rule: at_least, estimate: robust_accuracy, threat: "linf:8/255", value: 0.4}
 
     Fields:
         estimate: its name, such as ``clean_accuracy``.
@@ -35,12 +38,4 @@ class AtLeast:
 
     def __call__(self, case: Case) -> Finding:
         """Ask the rule."""
-        return weigh(
-            case,
-            estimate_name(self.estimate, self.threat),
-            f">= {self.value:g}",
-            self.value,
-            holds=lambda found: found.low >= self.value,
-            misses=lambda found: found.high < self.value,
-            settling=lambda found: more_records(found, self.value),
-        )
+        return reach(case, estimate_name(self.estimate, self.threat), self.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assay.gate.verdict import Case, Finding, Severity, estimate_name, more_records, require_finite, weigh
+from assay.gate.verdict import Case, Finding, Severity, estimate_name, require_finite, stay
 
 __all__ = ["AtMost"]
 
@@ -12,6 +12,9 @@ __all__ = ["AtMost"]
 @dataclass(frozen=True, kw_only=True)
 class AtMost:
     """The true value is at most ``value``: holds when high <= value, misses when low > value, else unclear.
+
+    Example:
+        {rule: at_most, estimate: backdoor_success, value: 0.05}
 
     Fields:
         estimate: its name, such as ``backdoor_success``.
@@ -31,12 +34,4 @@ class AtMost:
 
     def __call__(self, case: Case) -> Finding:
         """Ask the rule."""
-        return weigh(
-            case,
-            estimate_name(self.estimate, self.threat),
-            f"<= {self.value:g}",
-            self.value,
-            holds=lambda found: found.high <= self.value,
-            misses=lambda found: found.low > self.value,
-            settling=lambda found: more_records(found, self.value, above=False),
-        )
+        return stay(case, estimate_name(self.estimate, self.threat), self.value)

@@ -19,6 +19,9 @@ class Attempts:
     Each attempt needs a higher confidence than the one before, so that all of them together are wrong no more often
     than the policy says. Beyond the last one the answer is ``holdout_exhausted``, whatever was measured.
 
+    Example:
+        {rule: attempts}
+
     Fields:
         severity: always ``required``.
     """

@@ -19,6 +19,9 @@ class Freshness:
 
     Old evidence, evidence without an instant, and evidence from more than five minutes in the future is not measured.
 
+    Example:
+        {rule: freshness}
+
     Fields:
         severity: always ``required``.
     """

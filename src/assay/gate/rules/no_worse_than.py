@@ -20,6 +20,9 @@ class NoWorseThan:
     The difference was measured on the same records, so it is far sharper than two intervals side by side. It counts
     only against the champion that stands now: one that was replaced since the measurement is not measured.
 
+    Example:
+        {rule: no_worse_than, champion: true, estimate: clean_accuracy, margin: 0.02, without_champion: holds}
+
     Fields:
         estimate: which estimate to compare, such as ``clean_accuracy``.
         without_champion: what the rule says while nothing has been promoted yet: ``holds``, ``misses`` or

@@ -16,6 +16,9 @@ class Signed:
 
     Unsigned evidence is not measured. A key of assurance ``local`` misses where the policy refuses such keys.
 
+    Example:
+        {rule: signed}
+
     Fields:
         severity: always ``required``.
     """

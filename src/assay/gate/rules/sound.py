@@ -13,6 +13,9 @@ __all__ = ["Sound"]
 class Sound:
     """Every soundness check of the attacks that ran holds, and at least one ran: else robustness may be an illusion.
 
+    Example:
+        {rule: sound}
+
     Fields:
         severity: ``required``, or ``advisory`` to be told without being held to it.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from assay.errors import UnfitInput
 from assay.gate.verdict import Case, Finding, Severity, require_finite
@@ -16,13 +16,19 @@ __all__ = ["StrongerThanTraining"]
 
 @dataclass(frozen=True, kw_only=True)
 class StrongerThanTraining:
-    """Some attack of the evidence takes ``factor`` times the steps, restarts included, of the attack trained against.
+    """Some attack of the evidence takes more steps than the one trained against, under the threat trained against.
 
-    A model measured with the attack that it learned to withstand shows what it learned, not what it withstands. Holds
-    for a model trained against no attack; not measured for an imported one, of which nobody knows.
+    A model measured with the attack that it learned to withstand shows what it learned, not what it withstands. An
+    attack counts that takes at least as many steps a restart, and over all restarts ``factor`` times as many: a hundred
+    restarts of one step search less than one restart of a hundred. It has to be made in the norm, box, goal and
+    knowledge of the training, with a radius no smaller. Holds for a model trained against no attack; not measured for
+    an imported one, of which nobody knows.
+
+    Example:
+        {rule: stronger_than_training, factor: 2}
 
     Fields:
-        factor: how many times the steps; above 1.
+        factor: how many times the steps, restarts included; above 1.
         severity: ``required``, or ``advisory`` to be told without being held to it.
     """
 
@@ -44,27 +50,56 @@ class StrongerThanTraining:
             return Finding(verdict="not_measured", about=about, need=need, note=note)
         if not trained.get("threat"):
             return Finding(verdict="holds", about=about, need=need, note="trained against no attack")
-        learned, measured = _training_steps(trained), _measured_steps(case.evidence.measured.get("attacks"))
-        if learned is None or measured is None:
+        threats = case.evidence.measured.get("threats")
+        if not isinstance(threats, Mapping) or not any(_covers(key, str(trained["threat"])) for key in threats):
+            note = f"no threat in norm, box, goal and knowledge of {trained['threat']}, and no smaller, was measured"
+            return Finding(verdict="not_measured", about=about, need=need, note=note)
+        learned, measured = _training(trained), _attacks(case.evidence.measured.get("attacks"))
+        if learned is None or not measured:
             note = "the evidence does not say how many steps an attack took"
             return Finding(verdict="not_measured", about=about, need=need, note=note)
-        holds = measured >= self.factor * learned
-        note = f"{measured} measured, {learned} trained against"
+        holds = any(one.steps >= learned.steps and one.all >= self.factor * learned.all for one in measured)
+        most = max(measured, key=lambda one: (one.all, one.steps))
+        note = f"{most} measured, {learned} trained against"
         return Finding(verdict="holds" if holds else "misses", about=about, need=need, note=note)
 
 
-def _training_steps(trained: Mapping[str, Any]) -> int | None:
+class _Effort(NamedTuple):
+    """Steps of each restart, and how many restarts."""
+
+    steps: int
+    restarts: int
+
+    @property
+    def all(self) -> int:
+        return self.steps * self.restarts
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps" + (f" x {self.restarts} restarts" if self.restarts > 1 else "")
+
+
+def _covers(measured: Any, trained: str) -> bool:
+    """Whether a threat's key has norm, box, goal and knowledge of another, and a radius no smaller."""
+    (norm, radius, *rest), (norm_then, radius_then, *rest_then) = (f"{key}:".split(":") for key in (measured, trained))
+    try:
+        return (norm, rest) == (norm_then, rest_then) and float(radius) >= float(radius_then)
+    except ValueError:
+        return False
+
+
+def _training(trained: Mapping[str, Any]) -> _Effort | None:
     attack = trained.get("attack")
     settings = attack.get("settings") if isinstance(attack, Mapping) else None
-    return _count(settings, "steps") if isinstance(settings, Mapping) else None
-
-
-def _measured_steps(attacks: Any) -> int | None:
-    """The most steps that any attack took on one record; one without steps, like FGSM, takes one."""
-    if not isinstance(attacks, Mapping):
+    steps = _count(settings, "steps") if isinstance(settings, Mapping) else None
+    if not isinstance(settings, Mapping) or not steps:
         return None
-    told = [how for how in attacks.values() if isinstance(how, Mapping)]
-    return max(((_count(how, "steps") or 1) * (_count(how, "restarts") or 1) for how in told), default=None)
+    return _Effort(steps, _count(settings, "restarts") or 1)
+
+
+def _attacks(attacks: Any) -> list[_Effort]:
+    """The effort of each attack on one record; one without steps, like FGSM, takes one."""
+    told = [how for how in attacks.values() if isinstance(how, Mapping)] if isinstance(attacks, Mapping) else []
+    return [_Effort(_count(how, "steps") or 1, _count(how, "restarts") or 1) for how in told]
 
 
 def _count(settings: Mapping[str, Any], name: str) -> int | None:
