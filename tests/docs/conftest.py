@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -39,6 +40,12 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(artifacts / "sanitize/kept", folder / "current")
     shutil.copytree(artifacts / "sanitize/quarantine", folder / "quarantine")
     (folder / "policy.yaml").write_text(POLICY.format(local="true"))
+    made = subprocess.run(
+        [sys.executable, "-m", "assay.cli", "approve", "--init", "--json"],
+        cwd=folder, env=environment, check=True, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    asked = f"  - {{rule: approved, count: 1, by: [{json.loads(made.stdout)['key']}]}}\n"
+    (folder / "approval.yaml").write_text(POLICY.format(local="true") + asked)
     config: dict[str, Any] = yaml.safe_load(next(home.glob("examples/tiny-*/assay.yaml")).read_text())
     config["sources"] = [source | {"uri": f"s3://bucket/{source['uri']}"} for source in config["sources"]]
     (folder / "assay.yaml").write_text(

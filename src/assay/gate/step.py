@@ -36,6 +36,7 @@ def gate(
     target: Target,
     decision: Path,
     summary: Path | None = None,
+    page: Path | None = None,
     run: str = "",
 ) -> dict[str, Any]:
     """Apply a policy to one evidence envelope.
@@ -49,6 +50,7 @@ def gate(
         target: where the model would go.
         decision: the envelope to write.
         summary: a Markdown page to write, verdict first.
+        page: an HTML page to write, verdict first.
         run: id of the pipeline run.
 
     Returns:
@@ -85,6 +87,11 @@ def gate(
         body = document["predicate"]
         if summary is not None:
             write_file(summary, markdown(document).encode())
+        if page is not None:
+            from assay.gate.page import write_page  # matplotlib takes a second to load
+
+            write_page(page, document, workspace)
+            record.shows(page)
         record.reads("evidence", evidence_id)
         record.reads("model", case.evidence.subjects["model"])
         record.writes("decision", decision_id, body["decision"])

@@ -11,7 +11,7 @@ from assay.estimate import Estimate
 
 WORDS = {"promote": "Promote", "reject": "Reject", "inconclusive": "Inconclusive"}
 
-__all__ = ["headline", "lines", "markdown"]
+__all__ = ["changes", "headline", "lines", "markdown"]
 
 
 def headline(decision: str, rules: Sequence[Mapping[str, Any]]) -> str:
@@ -26,6 +26,32 @@ def headline(decision: str, rules: Sequence[Mapping[str, Any]]) -> str:
     told = ("misses",) if decision == "reject" else ("unclear", "not_measured")
     why = [f"{counts[verdict]} of {len(required)} rules {_spoken(verdict)}" for verdict in told if counts[verdict]]
     return f"{decision}: {', '.join(why) or 'no rule of the policy is required'}"
+
+
+def changes(body: Mapping[str, Any]) -> list[str]:
+    """What would change the verdict, one sentence a rule that does not hold; of a promotion, what would end it.
+
+    Args:
+        body: the predicate of a decision.
+    """
+    found = [_change(rule) for rule in body["rules"] if rule["severity"] != "advisory" and rule["verdict"] != "holds"]
+    if found:
+        return found
+    days = body["valid_for_s"] / 86400
+    return [
+        f"Nothing has to change. It counts for {days:g} days; another model, evidence, policy or target, an incident "
+        "about it, or another champion promoted before it asks for a new decision."
+    ]
+
+
+def _change(rule: Mapping[str, Any]) -> str:
+    what = f"{rule['rule']} {rule['about']} {rule['need']}".strip()
+    if rule["verdict"] == "unclear":
+        return f"{what}: {rule['note'] or 'the bar lies inside the interval; measure on more records'}."
+    if rule["verdict"] == "misses":
+        why = f": {rule['note']}" if rule["note"] else ": the whole interval lies on the wrong side of the bar"
+        return f"{what}{why}. Only another model, or other records, can change that."
+    return f"{what} has to be measured: {rule['note']}."
 
 
 def lines(answer: Mapping[str, Any]) -> list[str]:
@@ -50,11 +76,23 @@ def markdown(document: Mapping[str, Any]) -> str:
             "|---|---|---|---|---|",
             *rows,
             "",
+            "What would change it:",
+            "",
+            *(f"- {_escape(line)}" for line in changes(body)),
+            "",
+            *_looked(body),
             f"- target: `{target['model']}@{target['alias']}`",
             *facts,
             "",
         ]
     )
+
+
+def _looked(body: Mapping[str, Any]) -> list[str]:
+    """The attempt and the approvals; a decision of an earlier release names neither."""
+    looked = body.get("attempt")
+    told = [f"- attempt {looked['number']} of {looked['of']} on this hold-out"] if looked else []
+    return told + [f"- approved by key `{given['key']}`" for given in body.get("approvals", ())]
 
 
 def _row(rule: Mapping[str, Any]) -> str:
