@@ -111,10 +111,8 @@ def bind_model(workspace: Workspace, name: str, trained_on: str) -> str:
     return digest
 
 
-def promoted(
-    workspace: Workspace, folder: Path, data: Dataset, holdout: Dataset, target: Target, run: str
-) -> Candidate:
-    """A model trained on data, measured on a hold-out, promoted to a target."""
+def decided(workspace: Workspace, folder: Path, data: Dataset, holdout: Dataset, target: Target, run: str) -> Candidate:
+    """A model trained on data, measured on a hold-out, and found good enough for a target."""
     folder.mkdir(parents=True)
     subjects = {"holdout": holdout.manifest.digest, "dataset": data.manifest.digest}
     made = Candidate(workspace, folder, folder.name.encode(), subjects=subjects)
@@ -127,5 +125,13 @@ def promoted(
     made.evidence = replace(made.evidence, subjects=made.evidence.subjects | {"model": made.digest})
     made.write_evidence()
     assert made.gate(policy(), target, run=run)["decision"] == "promote"
+    return made
+
+
+def promoted(
+    workspace: Workspace, folder: Path, data: Dataset, holdout: Dataset, target: Target, run: str
+) -> Candidate:
+    """A model as of `decided`, promoted."""
+    made = decided(workspace, folder, data, holdout, target, run)
     made.promote(target, run=run)
     return made

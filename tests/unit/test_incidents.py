@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from lineage_cases import dataset
 from promotion_cases import Candidate, state
-from trace_cases import CANARY, CHAMPION, Story, environment, promoted, tell
+from trace_cases import CANARY, CHAMPION, Story, decided, environment, tell
 
 from assay import lineage
 from assay.contain import contain
@@ -151,17 +151,18 @@ def test_training_data_that_the_ledger_lost_cannot_be_cleared(copy: Workspace, s
 def test_a_contained_batch_stops_promotion_rollback_and_serving(copy: Workspace, story: Story, tmp_path: Path) -> None:
     out = tmp_path / "served"
     assert fetch(CANARY, out)["model"]["digest"] == story.other.digest
+    with lineage.step("ingest", "r3", copy) as record:
+        later = dataset({"bad/1": 6, "good/1": 6, "good/2": 3})
+        record.makes(later, "training")
+    waiting = decided(copy, tmp_path / "later", later, story.holdout, CANARY, "r3")
     contain("batch:bad/1", copy, apply=True, reason="tampered")
     with pytest.raises(Refused, match="batch:bad/1"):
         fetch(CANARY, out)
     with pytest.raises(Refused, match="batch:bad/1"):
         rollback(CHAMPION, 1, reason="why")
-    with lineage.step("ingest", "r3", copy) as record:
-        later = dataset({"bad/1": 6, "good/1": 6, "good/2": 3})
-        record.makes(later, "training")
     before = state(copy)
     with pytest.raises(Refused, match="batch:bad/1"):
-        promoted(copy, tmp_path / "later", later, dataset({"trusted/1": 4}, role="holdout"), CANARY, "r3")
+        waiting.promote(CANARY)
     after = state(copy)
     assert (after["versions"], after["aliases"]) == (before["versions"], before["aliases"])
     assert fetch(CHAMPION, tmp_path / "champion")["model"]["digest"] == story.new.digest
@@ -171,6 +172,8 @@ def test_a_model_without_training_data_in_the_ledger_is_judged_by_what_incidents
     workspace: Workspace, tmp_path: Path
 ) -> None:
     workspace.initialise()
-    candidate = Candidate(workspace, tmp_path, subjects={"dataset": ""})
+    holdout = dataset({"trusted/1": 4}, role="holdout")
+    lineage.put_dataset(workspace.ledger, holdout)
+    candidate = Candidate(workspace, tmp_path, subjects={"dataset": "", "holdout": holdout.manifest.digest})
     incident(workspace, "batch:bad/1")
     assert candidate.through()["promoted"] is True
