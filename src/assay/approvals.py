@@ -152,8 +152,12 @@ def _read(data: bytes, name: str, keyring: Keyring, matter: Matter, now: datetim
         return Approval(key="", payload=name.rsplit("/", 1)[-1].partition(".")[0], fault=str(error))
     key = opened.keyids[0]
     entry = next(entry for entry in keyring.keys if entry.keyid == key)
+    try:
+        differences = tuple(_differences(opened.statement, key, matter))
+    except (AttributeError, KeyError, TypeError):
+        differences = ("it is of another shape",)
     faults = (
-        *_differences(opened.statement, key, matter),
+        *differences,
         may_approve(entry, matter.policy, now),
         *_age(opened, matter, now),
     )

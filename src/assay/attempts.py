@@ -64,8 +64,9 @@ def attempts(ledger: Ledger, holdout: str, target: Target) -> list[str]:
     found: list[str] = []
     for number, name in enumerate(ledger.names(prefix), 1):
         document = canonical.loads(ledger.get(name), name)
-        evidence = document.get("evidence", "") if isinstance(document, dict) else ""
-        if name != _name(prefix, number) or document != _document(holdout, target, number, evidence):
+        evidence = str(document.get("evidence")) if isinstance(document, dict) else ""
+        in_line = name == _name(prefix, number) and document == _document(holdout, target, number, evidence)
+        if not in_line or not _DIGEST.fullmatch(evidence):
             raise Refused(name, "an attempt out of line", f"attempt {number} on this hold-out, for this target")
         found.append(evidence)
     return found

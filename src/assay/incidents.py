@@ -96,6 +96,8 @@ def open_incidents(ledger: Ledger, keyring: Keyring) -> Iterator[Incident]:
                 entry["digest"]["sha256"] for entry in document["subject"] if entry["name"].startswith("model/")
             )
             ref = str(document["predicate"]["ref"])
+            if ref.startswith("record:"):
+                RecordId.parse(ref.removeprefix("record:"))
             yield Incident(id=stem, ref=ref, models=models, verified=_verified(data, keyring, name))
         except (AssayError, KeyError, TypeError, AttributeError) as error:
             yield Incident(id=stem, fault=f"{type(error).__name__}: {error}")

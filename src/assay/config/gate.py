@@ -48,7 +48,7 @@ class PolicyConfig(Section):
     valid_for_s: int = pydantic.Field(default=7 * 86400, ge=1)
     serve_for_s: int = pydantic.Field(default=0, ge=0)
     attempts: int = pydantic.Field(default=100, ge=1)
-    coarse_from: int = pydantic.Field(default=10, ge=1)
+    coarse_from: int = pydantic.Field(default=5, ge=1)
 
     @pydantic.field_validator("rules")
     @classmethod
