@@ -68,9 +68,10 @@ class Claim:
         """Check everything, writing nothing.
 
         Steps: 1. the decision's signature; 2. it says promote, every required rule holds; 3. its target is the one
-        asked for; 4. its policy has the digest it names; 5. it has not expired; 6. local keys only where the policy
-        accepts them; 7. the evidence's signature; 8. its id is the one decided on; 9. it has not expired; 10. it is
-        about the decision's model; 11. so are the model folder's bytes.
+        asked for; 4. its policy has the digest it names, one of those reviewed where the keyring
+        lists any; 5. it has not expired; 6. local keys only where the policy accepts them; 7. the evidence's
+        signature; 8. its id is the one decided on; 9. it has not expired; 10. it is about the decision's model; 11. so
+        are the model folder's bytes.
 
         Raises:
             Refused: any of the steps says no.
@@ -111,7 +112,7 @@ class Claim:
         body, subjects = decided.predicate, _subjects(decided, names[0])
         _require_promote(body, names[0])
         _require_same(f"{names[0]}: target", body.get("target"), target.to_json())
-        _require_policy(body, subjects, names[0])
+        _require_policy(body, subjects, keyring, names[0])
         decided_at = _instant(body.get("run", {}).get("decided_at"), names[0])
         measured = unseal(evidence, keyring, kind="evidence", role="evaluator", now=now, where=names[1])
         _require_assurance(body, decided, measured, names[0])
@@ -171,10 +172,13 @@ def _require_same(where: str, got: Any, need: Any) -> None:
         raise Refused(where, _short(got), _short(need), fix)
 
 
-def _require_policy(body: dict[str, Any], subjects: dict[str, str], where: str) -> None:
+def _require_policy(body: dict[str, Any], subjects: dict[str, str], keyring: Keyring, where: str) -> None:
     if not isinstance(body.get("policy"), dict):
         raise Refused(f"{where}: policy", type(body.get("policy")).__name__, "the policy itself")
     _require_same(f"{where}: policy", canonical.digest(body.get("policy")), subjects["policy"])
+    if keyring.policies and subjects["policy"] not in keyring.policies:
+        fix = "Review it, then list its digest under policies in the key list."
+        raise Refused(f"{where}: policy", subjects["policy"][:12], "one that was reviewed", fix)
 
 
 def _require_assurance(body: dict[str, Any], decided: Opened, measured: Opened, where: str) -> None:

@@ -15,6 +15,7 @@ The key of all this is the evidence id: the same measurement again is the same p
 
 from __future__ import annotations
 
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def promote(
         Unreachable: MLflow does not answer. Before the commit nothing was changed; after it, the next call finishes.
     """
     workspace = Workspace.from_env()
+    _require_writable(promotion, summary)
     with lineage.step("promote", run, workspace) as record:
         claim = Claim.verify(decision, evidence, model, target, workspace.keyring, datetime.now(UTC))
         require_unaffected(claim.model, claim.dataset, workspace.ledger, workspace.keyring)
@@ -106,6 +108,7 @@ def rollback(
     if not reason.strip():
         raise UnfitInput("--reason", "none", "why the model goes back, for the record")
     workspace = Workspace.from_env()
+    _require_writable(promotion)
     with lineage.step("promote", run, workspace) as record:
         promotions = history(workspace.ledger, workspace.keyring, target)
         origin = _origin(promotions, sequence, target)
@@ -264,6 +267,17 @@ def _require_kept(model: str, ledger: Ledger) -> None:
     copy = {name.removeprefix(f"{prefix}/"): canonical.sha256(ledger.get(name)) for name in ledger.names(f"{prefix}/")}
     if canonical.tree_digest(copy) != model:
         raise Refused(f"ledger {prefix}", "other files than the model's", "exactly those that were measured")
+
+
+def _require_writable(*outputs: Path | None) -> None:
+    """The outputs can be written: asked before anything is done, since a promotion is not undone for want of a file."""
+    for path in outputs:
+        try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=path.parent).close()
+        except OSError as error:
+            raise UnfitInput(str(path), error.strerror or str(error), "a file that can be written") from error
 
 
 def _tell(made: Promotion, version: str, copy: Path | None, summary: Path | None, record: lineage.StepRecord) -> None:

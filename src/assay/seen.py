@@ -7,6 +7,7 @@ canonical JSON, ``{"schema": "assay.seen/v1", "targets": {"<model>@<alias>": {"s
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 from assay import canonical
 from assay.config.root import Target
-from assay.data.files import write_file
+from assay.data.files import TEMPORARY, fsync_folder
 from assay.errors import Refused, UnfitInput
 from assay.promotions import Promotion, place_of
 
@@ -67,9 +68,15 @@ class Seen:
             raise Refused(f"target {place_of(target)}", got, known["promotion"][:12], fix)
 
     def note(self, promotion: Promotion) -> None:
-        """Write down that a promotion was seen."""
+        """Write down that a promotion was seen, whole. The lock is held, so one temporary name serves every writer."""
         entry = {place_of(promotion.target): {"sequence": promotion.sequence, "promotion": promotion.id}}
-        write_file(self.path, canonical.dumps({"schema": f"{SCHEMA}/v1", "targets": self.targets | entry}))
+        part = self.path.with_name(f"{TEMPORARY}{self.path.name}")
+        with part.open("wb") as stream:
+            stream.write(canonical.dumps({"schema": f"{SCHEMA}/v1", "targets": self.targets | entry}))
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, self.path)
+        fsync_folder(self.path.parent)
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

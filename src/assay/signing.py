@@ -33,6 +33,7 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 MAX_ENVELOPE_BYTES = 16 * 2**20
 Role = Literal["uploader", "evaluator", "promoter", "approver"]
 Assurance = Literal["local", "managed"]
+LISTS = ("revoked", "revoked_keys", "policies")
 EXTRAS = {"awskms": "awskms", "gcpkms": "gcpkms", "azurekms": "azurekms", "hv": "vault"}
 
 __all__ = [
@@ -103,6 +104,8 @@ class Keyring:
         revoked: SHA-256 of revoked payloads.
         revoked_keys: ids of keys whose signatures count no more, whenever they were made.
         thresholds: by role, how many distinct keys have to sign; 1 where it is not listed.
+        policies: digests of the policies that were reviewed: a decision under another promotes and serves nothing.
+            Empty lets every policy count.
 
     Raises:
         UnfitInput: a key id, or a public key, listed twice; a threshold that its role's keys cannot reach.
@@ -112,13 +115,14 @@ class Keyring:
     revoked: frozenset[str] = field(default_factory=frozenset)
     revoked_keys: frozenset[str] = field(default_factory=frozenset)
     thresholds: Mapping[Role, int] = field(default_factory=dict)
+    policies: frozenset[str] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
         for facts in ([entry.keyid for entry in self.keys], [_key_material(entry) for entry in self.keys]):
             if len(set(facts)) != len(facts):
                 raise UnfitInput("keyring", "one key listed twice", "each key once, with all its roles")
-        if not all(re.fullmatch(r"[0-9a-f]{64}", entry) for entry in self.revoked):
-            raise UnfitInput("keyring: revoked", "something else than SHA-256 digests", "64 hexadecimal digits each")
+        if not all(re.fullmatch(r"[0-9a-f]{64}", entry) for entry in self.revoked | self.policies):
+            raise UnfitInput("keyring: revoked, policies", "something else than SHA-256", "64 hexadecimal digits each")
         for role, least in self.thresholds.items():
             listed = sum(role in entry.roles for entry in self.keys)
             if role not in get_args(Role) or type(least) is not int or not 1 <= least <= listed:
@@ -143,11 +147,11 @@ class Keyring:
             entries = tuple(KeyEntry(**entry | {"roles": tuple(entry["roles"])}) for entry in document["keys"])
             for entry in entries:
                 entry.key()
-            lists = [document["keys"], document.get("revoked", []), document.get("revoked_keys", [])]
+            lists = [document["keys"], *(document.get(name, []) for name in LISTS)]
             if not all(isinstance(listed, list) for listed in lists):
-                raise TypeError("keys, revoked and revoked_keys are lists")
-            revoked, revoked_keys = (frozenset(listed) for listed in lists[1:])
-            return cls(entries, revoked, revoked_keys, dict(document.get("thresholds", {})))
+                raise TypeError(f"keys, {', '.join(LISTS)} are lists")
+            revoked, revoked_keys, policies = (frozenset(listed) for listed in lists[1:])
+            return cls(entries, revoked, revoked_keys, dict(document.get("thresholds", {})), policies)
         except UnfitInput:
             raise
         except Exception as error:  # securesystemslib raises many kinds; all mean a broken key list
@@ -162,6 +166,7 @@ class Keyring:
         }
         document |= {"revoked_keys": sorted(self.revoked_keys)} if self.revoked_keys else {}
         document |= {"thresholds": dict(self.thresholds)} if self.thresholds else {}
+        document |= {"policies": sorted(self.policies)} if self.policies else {}
         write_file(path, canonical.dumps(document))
 
 

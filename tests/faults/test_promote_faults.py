@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from dataclasses import replace
+from datetime import datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -14,9 +18,12 @@ import pytest
 from promotion_cases import TARGET, Candidate, state, tree, with_store
 
 from assay.audit import audit
-from assay.errors import Unreachable
-from assay.promote import promote, reconcile
+from assay.errors import Refused, UnfitInput, Unreachable
+from assay.models.spec import model_digest
+from assay.promote import promote, reconcile, rollback
 from assay.promotions import history
+from assay.serving import fetch
+from assay.signing import Keyring
 from assay.workspace import Workspace
 
 PROCESSES = get_context("forkserver")
@@ -276,13 +283,156 @@ def test_an_mlflow_that_goes_away_after_the_commit_is_made_up_for(
     assert audit(workspace)["mismatches"] == []
 
 
-def test_an_output_that_cannot_be_written_leaves_a_promotion_that_the_next_call_returns(
-    workspace: Workspace, tmp_path: Path
-) -> None:
+def test_an_output_that_cannot_be_written_stops_before_anything_is_done(workspace: Workspace, tmp_path: Path) -> None:
     candidate = Candidate(workspace, tmp_path)
     candidate.gate()
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OSError, match="file"):
+    before = tree(workspace.home / "ledger")
+    with pytest.raises(UnfitInput, match="file"):
         candidate.promote(promotion=tmp_path / "file" / "promotion.dsse.json")
+    assert tree(workspace.home / "ledger") == before
     assert candidate.promote(promotion=tmp_path / "promotion.dsse.json")["sequence"] == 1
     assert (tmp_path / "promotion.dsse.json").is_file()
+
+
+def test_a_locked_store_is_given_up_within_a_bound_and_nothing_was_done(workspace: Workspace, tmp_path: Path) -> None:
+    candidate = Candidate(workspace, tmp_path)
+    candidate.gate()
+    with_store(workspace)
+    before, started = tree(workspace.home / "ledger"), time.monotonic()
+    with closing(sqlite3.connect(workspace.home / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(Unreachable, match="locked"):
+            candidate.promote()
+    assert time.monotonic() - started < 30
+    assert tree(workspace.home / "ledger") == before
+    assert candidate.promote()["sequence"] == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+def test_a_promoter_key_that_cannot_be_read_promotes_nothing(
+    workspace: Workspace, tmp_path: Path, content: bytes
+) -> None:
+    candidate = Candidate(workspace, tmp_path)
+    candidate.gate()
+    Path(workspace.signer_uris["promoter"]).write_bytes(content)
+    with pytest.raises(UnfitInput, match="promoter"):
+        candidate.promote()
+    assert workspace.ledger.names("promotions/") == []
+    assert state(workspace)["versions"] == {}
+
+
+def test_a_key_service_that_is_down_promotes_nothing(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key in a KMS at an address where nobody listens; the key list knows its public half."""
+    candidate = Candidate(workspace, tmp_path)
+    candidate.gate()
+    entries = [replace(one, uri="awskms:alias/x") if "promoter" in one.roles else one for one in workspace.keyring.keys]
+    (public,) = (one.public for one in entries if one.uri)
+    public["scheme"], public["keytype"] = "ecdsa-sha2-nistp256", "ecdsa"
+    Keyring(tuple(entries)).save(workspace.keyring_path)
+    monkeypatch.setenv("ASSAY_PROMOTER_KEY", "awskms:alias/x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with pytest.raises(Unreachable, match="Could not connect"):
+        candidate.promote()
+    assert workspace.ledger.names("promotions/") == []
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_an_hour_off_never_promotes_what_is_not_valid_yet_and_order_is_by_sequence(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """The promoter's clock is behind the evaluator's: refused. It is ahead: promoted; then it jumps back."""
+
+    class Clock(datetime):
+        shift = timedelta(hours=hours)
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Clock:
+            return cls.fromtimestamp((datetime.now(tz) + cls.shift).timestamp(), tz)
+
+    candidate = Candidate(workspace, tmp_path / "first")
+    candidate.gate()
+    monkeypatch.setattr("assay.promote.datetime", Clock)
+    if hours < 0:
+        with pytest.raises(Refused, match="time"):
+            candidate.promote()
+        assert workspace.ledger.names("promotions/") == []
+        return
+    candidate.promote()
+    Clock.shift = timedelta(0)
+    second = Candidate(workspace, tmp_path / "second", b"second")
+    second.gate()
+    assert second.promote()["sequence"] == 2
+    first, last = history(workspace.ledger, workspace.keyring, TARGET)
+    assert first.promoted_at > last.promoted_at
+    assert state(workspace)["aliases"] == {"champion": "2"}
+    assert fetch(TARGET, tmp_path / "served")["sequence"] == 2
+
+
+def rollback_in(home: str, nth: int, answers: Any) -> None:
+    os.environ["ASSAY_HOME"] = home
+    done = kill_before(nth)
+    answers.put((rollback(TARGET, 1, reason="why"), done))
+
+
+def fetch_in(home: str, out: str, nth: int, answers: Any) -> None:
+    os.environ["ASSAY_HOME"] = home
+    done = kill_before(nth)
+    answers.put((fetch(TARGET, Path(out), registry=False), done))
+
+
+def two_promoted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Workspace, list[Candidate]]:
+    workspace, first = prepared(folder)
+    monkeypatch.setenv("ASSAY_HOME", str(workspace.home))
+    first.gate()
+    first.promote()
+    second = Candidate(workspace, folder / "second", b"second")
+    second.gate()
+    second.promote()
+    return workspace, [first, second]
+
+
+def test_a_kill_before_any_write_of_a_rollback_converges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, _ = two_promoted(tmp_path / "0", monkeypatch)
+    code, answer = ask(rollback_in, str(workspace.home), 0)
+    assert (code, answer[0]["sequence"], len(answer[1]) >= 3) == (0, 3, True)
+    for nth in range(1, len(answer[1]) + 1):
+        again = tmp_path / str(nth)
+        workspace, _ = two_promoted(again, monkeypatch)
+        assert ask(rollback_in, str(workspace.home), nth) == (-signal.SIGKILL, None)
+        if nth % 2 or len(workspace.ledger.names("promotions/")) == 2:
+            assert ask(rollback_in, str(workspace.home), 0)[0] == 0
+        else:
+            assert ask(reconcile_in, str(workspace.home))[0] == 0
+        _, (after, mismatches) = ask(state_of, str(workspace.home))
+        assert mismatches == []
+        assert (list(after["versions"]), after["aliases"]) == (["1", "2"], {"champion": "1"})
+        assert len([name for name in after["ledger"] if name.startswith("promotions/")]) == 3
+
+
+def test_a_kill_before_any_write_of_the_serving_check_leaves_the_old_model_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also none for the moment between two renames; asked again, the new one is there, and nothing beside it."""
+    workspace, (first, second) = two_promoted(tmp_path / "promoted", monkeypatch)
+    out = tmp_path / "place" / "served"
+    nth, killed = 1, True
+    while killed:
+        shutil.rmtree(out.parent, ignore_errors=True)
+        shutil.copytree(first.model, out)
+        code, _ = ask(fetch_in, str(workspace.home), str(out), nth)
+        killed = code == -signal.SIGKILL
+        assert killed or code == 0
+        assert not out.exists() or model_digest(out) in (first.digest, second.digest)
+        assert ask(fetch_in, str(workspace.home), str(out), 0)[0] == 0
+        assert model_digest(out) == second.digest
+        left = {path.name for path in out.parent.iterdir()}
+        assert left == {"served", "served.seen.json", "served.seen.json.lock"}
+        nth += 1
+    assert nth >= 4
