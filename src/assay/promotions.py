@@ -84,6 +84,8 @@ class Promotion:
             subjects = {entry["name"]: entry["digest"]["sha256"] for entry in document["subject"]}
             if (body["evidence"], body["decision"]) != (subjects["evidence"], subjects["decision"]):
                 raise ValueError("predicate and subjects name different evidence or decisions")
+            if not all(type(body[name]) is kind for name, kind in (("sequence", int), ("previous", str))):
+                raise TypeError(f"sequence {body['sequence']!r} after {body['previous']!r}")
             promoted_at = datetime.fromisoformat(body["run"]["promoted_at"])
             if promoted_at.tzinfo is None:
                 raise ValueError("promoted_at has no zone")
@@ -92,17 +94,17 @@ class Promotion:
             return cls(
                 id=made,
                 target=Target(**body["target"]),
-                sequence=int(body["sequence"]),
+                sequence=body["sequence"],
                 model=subjects["model"],
                 evidence=subjects["evidence"],
                 decision=subjects["decision"],
-                previous=str(body["previous"]),
+                previous=body["previous"],
                 promoted_at=promoted_at,
                 origin=str(origin["promotion"]),
                 origin_sequence=int(origin["sequence"]),
                 bound={name: digest for name, digest in subjects.items() if name not in OWN},
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise Refused(where, f"{type(error).__name__}: {error}", "an assay.promotion/v1 predicate") from error
 
 

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from promotion_cases import TARGET, Candidate, state, tree
 
 from assay import canonical
 from assay.audit import audit
-from assay.errors import Unreachable
-from assay.promote import reconcile
+from assay.errors import Refused, Unreachable
+from assay.promote import reconcile, rollback
 from assay.registry import TAG, Registry
+from assay.serving import fetch
 from assay.workspace import Workspace
 
 pytestmark = pytest.mark.slow  # the server takes ten seconds and more to start
+SLOW_S = 3.0
 
 
 def free_port() -> int:
@@ -69,7 +72,11 @@ def wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 class Proxy(http.server.ThreadingHTTPServer):
-    """Forwards to a server; ``fault(method, path)`` says ``lose`` (forward, drop the reply), ``error`` or nothing."""
+    """Forwards to a server; ``fault(method, path)`` says what goes wrong, or nothing.
+
+    ``drop``: the request is lost; ``lose``: it is done, its reply is lost; ``cut``: half of the reply arrives;
+    ``twice``: it is done twice; ``slow``: its reply comes after the client gave up; ``error``: 503 instead.
+    """
 
     def __init__(self, upstream: str) -> None:
         super().__init__(("127.0.0.1", 0), Forwarder)
@@ -89,25 +96,32 @@ class Forwarder(http.server.BaseHTTPRequestHandler):
         if fault == "error":
             self.answer(503, b"busy")
             return
+        if fault == "drop":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
         request = urllib.request.Request(self.server.upstream + self.path, body or None, headers, method=self.command)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as reply:
-                status, data = reply.status, reply.read()
-        except urllib.error.HTTPError as error:
-            status, data = error.code, error.read()
-        if fault == "lose":
-            self.connection.shutdown(socket.SHUT_RDWR)
+        for _ in range(2 if fault == "twice" else 1):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as reply:
+                    status, data = reply.status, reply.read()
+            except urllib.error.HTTPError as error:
+                status, data = error.code, error.read()
+        if fault == "slow":
+            time.sleep(SLOW_S)
+        if fault in ("lose", "slow"):
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
             return
-        self.answer(status, data)
+        self.answer(status, data, cut=fault == "cut")
 
-    def answer(self, status: int, data: bytes) -> None:
+    def answer(self, status: int, data: bytes, cut: bool = False) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data[: len(data) // 2] if cut else data)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815
 
@@ -174,15 +188,17 @@ def runs(workspace: Workspace, promotion: str) -> list[str]:
     return [run.info.status for run in client.search_runs(experiments, f"tags.`{TAG}` = '{promotion}'")]
 
 
+FAULTS = ["drop", "lose", "cut", "twice", "slow", "error"]
 WRITES = ["registered-models/create", "model-versions/create", "registered-models/alias", "runs/create"]
 
 
 @pytest.mark.parametrize("path", WRITES)
-@pytest.mark.parametrize("fault", ["lose", "error"])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_once_leaves_one_version_and_one_alias(
-    candidate: Candidate, proxy: Proxy, tmp_path: Path, path: str, fault: str
+    candidate: Candidate, proxy: Proxy, tmp_path: Path, path: str, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reply to a write is lost after it was done, or the server is busy: asked again, the end is the same."""
+    """Whatever goes wrong with one write, done or not: asked again, the end is the same."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     left = [fault]
     proxy.fault = lambda method, asked: left.pop() if left and method == "POST" and asked.endswith(path) else ""
     target = unique(tmp_path)
@@ -216,4 +232,42 @@ def test_a_server_that_breaks_after_the_commit_is_made_up_for(
     proxy.fault = lambda method, path: ""
     assert reconcile(candidate.workspace)["finished"] == [f"{target.model}@champion/1"]
     assert candidate.promote(target=target)["version"] == "1"
+    assert audit(candidate.workspace)["mismatches"] == []
+
+
+@pytest.mark.parametrize("fault", ["drop", "cut", "slow", "error"])
+def test_a_server_that_always_fails_changes_nothing_and_keeps_the_served_model(
+    candidate: Candidate, proxy: Proxy, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    target, out = unique(tmp_path), tmp_path / "served"
+    candidate.promote(target=target)
+    assert fetch(target, out)["model"]["version"] == "1"
+    served, before = tree(out), candidate.workspace.ledger.names()
+    proxy.fault = lambda method, path: fault
+    for call in (lambda: fetch(target, out), lambda: candidate.promote(target=target)):
+        started = time.monotonic()
+        with pytest.raises(Unreachable):
+            call()
+        assert time.monotonic() - started < 30
+    assert (tree(out), candidate.workspace.ledger.names()) == (served, before)
+
+
+def test_an_alias_moved_on_the_server_is_refused_until_it_is_back(candidate: Candidate, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    target, out = unique(tmp_path), tmp_path / "served"
+    candidate.promote(target=target)
+    later = Candidate(candidate.workspace, tmp_path / "later", os.urandom(8))
+    later.gate(target=target)
+    later.promote(target=target)
+    assert fetch(target, out)["sequence"] == 2
+    MlflowClient(candidate.workspace.tracking_uri).set_registered_model_alias(target.model, target.alias, "1")
+    with pytest.raises(Refused, match="audit"):
+        fetch(target, out)
+    reconcile(candidate.workspace, restore=True)
+    assert fetch(target, out)["sequence"] == 2
+    assert rollback(target, 1, reason="on purpose")["version"] == "1"
+    assert fetch(target, out)["model"]["digest"] == candidate.digest
     assert audit(candidate.workspace)["mismatches"] == []
