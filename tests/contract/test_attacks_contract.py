@@ -12,7 +12,7 @@ from torch import nn
 
 from assay import canonical, catalog
 from assay.attacks.geometry import project, random_start, size, steepest
-from assay.attacks.objective import fooled, log_odds
+from assay.attacks.objective import fooled, log_odds, margin
 from assay.errors import UnfitInput, UnknownName
 from assay.threat import ThreatModel
 
@@ -45,12 +45,24 @@ def case(shape=(1, 6, 6), classes=3, n=20, dtype=torch.float32, bounds=(0.0, 1.0
     return model, x, y
 
 
+def built(name: str, **given: object):
+    """The attack with its defaults, but for its length."""
+    short = {"steps": 20, "queries": 150, "targets": 3}
+    known = {field.name for field in dataclasses.fields(catalog.member("attacks", name))}
+    return catalog.build("attacks", name, {key: value for key, value in short.items() if key in known} | given)
+
+
+def loss_of(attack, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The loss by which the attack keeps points."""
+    return log_odds(logits, y) if getattr(attack, "loss", "") == "ce" else margin(logits, y)
+
+
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_the_family_has_the_two_first_attacks():
-    assert {"fgsm", "pgd"} <= set(ATTACKS)
+def test_the_family_has_the_attacks_of_the_standard_ladder():
+    assert {"fgsm", "pgd", "apgd", "apgd_targeted", "fab", "square"} <= set(ATTACKS)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -61,7 +73,8 @@ def test_keeps_shape_type_ball_and_box_and_is_never_weaker_than_none(name, norm,
     model, x, y = case(shape, classes, dtype=dtype, bounds=bounds)
     threat = ThreatModel(norm=norm, epsilon=0.3, bounds=bounds)
     before = x.clone()
-    x_adv = catalog.build("attacks", name)(model, x, y, threat, generator=rng())
+    attack = built(name)
+    x_adv = attack(model, x, y, threat, generator=rng())
     assert (x_adv.shape, x_adv.dtype, x_adv.device) == (x.shape, x.dtype, x.device)
     assert torch.equal(x, before)
     assert not x_adv.requires_grad
@@ -69,12 +82,15 @@ def test_keeps_shape_type_ball_and_box_and_is_never_weaker_than_none(name, norm,
     assert x_adv.min() >= bounds[0]
     assert x_adv.max() <= bounds[1]
     with torch.no_grad():
-        assert (log_odds(model(x_adv), y) >= log_odds(model(x), y)).all()
-        assert (fooled(model(x_adv), y) >= fooled(model(x), y)).all()
-        assert (log_odds(model(x_adv), y) > log_odds(model(x), y)).sum() >= 18
+        before, after = model(x), model(x_adv)
+        assert (loss_of(attack, after, y) >= loss_of(attack, before, y)).all()
+        assert (fooled(after, y) >= fooled(before, y)).all()
+        right = ~fooled(before, y)
+        assert right.sum() >= 5
+        assert (loss_of(attack, after, y) > loss_of(attack, before, y))[right].sum() >= 0.75 * right.sum()
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", [name for name in ATTACKS if getattr(built(name), "loss", "") == "ce"])
 def test_never_trades_loss_for_a_wrong_class(name):
     """With three classes a misclassified point may have the lower loss: p_y is 0.36 at x, and 0.45 where x is wrong."""
     ends = torch.tensor([[0.36, 0.32, 0.32], [0.45, 0.55, 1e-6]]).log()
@@ -84,7 +100,7 @@ def test_never_trades_loss_for_a_wrong_class(name):
             return ends[0] + x * (ends[1] - ends[0])
 
     x, y = torch.zeros(30, 1), torch.zeros(30, dtype=torch.int64)
-    x_adv = catalog.build("attacks", name)(Line().eval(), x, y, ThreatModel(epsilon=1.0), generator=rng())
+    x_adv = built(name)(Line().eval(), x, y, ThreatModel(epsilon=1.0), generator=rng())
     assert (log_odds(Line()(x_adv), y) >= log_odds(Line()(x), y)).all()
 
 
@@ -92,7 +108,7 @@ def test_never_trades_loss_for_a_wrong_class(name):
 @pytest.mark.parametrize("norm", NORMS)
 def test_same_generator_state_gives_the_same_bytes_and_touches_no_other_randomness(name, norm):
     model, x, y = case()
-    threat, attack = ThreatModel(norm=norm, epsilon=0.1), catalog.build("attacks", name)
+    threat, attack = ThreatModel(norm=norm, epsilon=0.1), built(name)
     state = torch.random.get_rng_state()
     first, second = (attack(model, x, y, threat, generator=rng(7)) for _ in range(2))
     assert torch.equal(first, second)
@@ -103,7 +119,7 @@ def test_same_generator_state_gives_the_same_bytes_and_touches_no_other_randomne
 def test_computes_no_gradient_of_the_weights_and_changes_nothing_of_the_model(name):
     model, x, y = case()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    catalog.build("attacks", name)(model, x, y, ThreatModel(epsilon=0.1), generator=rng())
+    built(name)(model, x, y, ThreatModel(epsilon=0.1), generator=rng())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not model.training
@@ -111,7 +127,7 @@ def test_computes_no_gradient_of_the_weights_and_changes_nothing_of_the_model(na
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_works_on_no_records_on_one_and_where_gradients_are_switched_off(name):
-    attack, threat = catalog.build("attacks", name), ThreatModel(epsilon=0.1)
+    attack, threat = built(name), ThreatModel(epsilon=0.1)
     for n in (0, 1):
         model, x, y = case(n=n)
         with torch.no_grad():
@@ -126,13 +142,13 @@ def test_a_model_without_slope_or_with_nan_logits_gives_finite_points(name):
     broken = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
     nn.init.constant_(broken[1].weight, torch.nan)
     for model in (flat, broken):
-        x_adv = catalog.build("attacks", name)(model, x, y, ThreatModel(epsilon=0.1), generator=rng())
+        x_adv = built(name)(model, x, y, ThreatModel(epsilon=0.1), generator=rng())
         assert torch.isfinite(x_adv).all()
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_says_what_is_wrong_with_its_arguments(name):
-    attack, threat = catalog.build("attacks", name), ThreatModel(epsilon=0.1)
+    attack, threat = built(name), ThreatModel(epsilon=0.1)
     model, x, y = case()
     nan = x.clone()
     nan[0, 0, 0, 0] = torch.nan
@@ -150,6 +166,8 @@ def test_says_what_is_wrong_with_its_arguments(name):
         "model: got logits of shape": (network((1, 6, 6), 1), x, y * 0, threat),
         "model: got logits without a gradient": (Detached(), x, y, threat),
     }
+    if getattr(attack, "gradient_free", False):
+        del wrong["model: got logits without a gradient"]
     for message, arguments in wrong.items():
         with pytest.raises(UnfitInput, match=message):
             attack(*arguments, generator=rng())
@@ -176,7 +194,14 @@ def test_settings_are_the_whole_configuration(name):
 def test_an_unknown_or_unfit_setting_is_named():
     with pytest.raises(UnknownName, match="Did you mean 'steps'"):
         catalog.build("attacks", "pgd", {"step": 3})
-    for unfit in ({"steps": 0}, {"restarts": 0}, {"reach": 1.33}, {"reach": float("nan")}, {"loss": "dlr"}):
+    for unfit in (
+        {"steps": 0},
+        {"restarts": 0},
+        {"reach": 1.33},
+        {"reach": float("nan")},
+        {"loss": "dl"},
+        {"momentum": 1.0},
+    ):
         with pytest.raises(UnfitInput, match=next(iter(unfit))):
             catalog.build("attacks", "pgd", unfit)
 
@@ -207,7 +232,7 @@ def test_start_and_projection_stay_in_ball_and_box(norm, epsilon, width, seed, d
 def test_no_attack_ever_leaves_ball_and_box(name, norm, epsilon, seed):
     model, x, y = case((4,), 2, n=6)
     threat = ThreatModel(norm=norm, epsilon=epsilon)
-    x_adv = catalog.build("attacks", name)(model, x, y, threat, generator=rng(seed))
+    x_adv = built(name)(model, x, y, threat, generator=rng(seed))
     assert (size(threat, x_adv - x) <= epsilon + 8 * torch.finfo(x.dtype).eps).all()
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1

@@ -1,6 +1,8 @@
-"""Bookkeeping that iterative attacks share: the worst point seen so far, per example."""
+"""Bookkeeping that iterative attacks share: the worst point seen so far, per example, and who still stands."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -8,44 +10,75 @@ from torch import nn
 from assay.attacks.objective import Loss, fooled, objective
 from assay.errors import UnfitInput
 
-__all__ = ["Best"]
+Ascended = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""A loss (M,) of logits (M, K), true classes (M,) and the rows (M,) they are of."""
+
+__all__ = ["Ascended", "Best"]
 
 
 class Best:
     """The worst point found so far for each example, beginning with x itself.
 
+    With ``drop`` an example leaves the batch once it is misclassified: that decides robust accuracy, and no pass is
+    spent on it again. A model that computes in few bits carries ``exact``, the same model in full precision; only a
+    point that the exact model misclassifies too counts as misclassified.
+
     Attributes:
         x_adv: (N, ...), the points; a misclassified one goes before one that is not, then the higher loss. No point
-            of lower loss than x is ever taken.
+            of lower loss than x is ever taken, but for a misclassified one when dropping.
+        rows: (M,) int64, the examples still attacked; what `look` and `gradient` are given is of these rows.
     """
 
-    def __init__(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, loss: Loss) -> None:
-        self._model, self._y, self._name = model, y, loss
+    def __init__(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, loss: Loss, *, drop: bool = False) -> None:
+        self._model, self._y, self._name, self._drop = model, y, loss, drop
+        self._exact: nn.Module | None = getattr(model, "exact", None)
+        self.rows = torch.arange(len(x), device=x.device)
         with torch.no_grad():
             logits = self._forward(x)
             if len(y) and not 0 <= int(y.min()) <= int(y.max()) < logits.shape[1]:
                 raise UnfitInput("y", f"classes in [{y.min()}, {y.max()}]", f"in [0, {logits.shape[1]})")
-            self.x_adv, self._fooled = x.clone(), fooled(logits, y)
+            self.logits = logits
+            self.x_adv, self._fooled = x.clone(), self._wrong(x, logits)
             self._loss = _finite(objective(loss, logits, y))
         self._least = self._loss.clone()
+        self.leave()
 
-    def look(self, x_adv: torch.Tensor) -> None:
-        """Take the points that are worse for the model."""
+    def look(self, x_adv: torch.Tensor) -> torch.Tensor:
+        """Take the points that are worse for the model; returns the logits (M, K)."""
         with torch.no_grad():
             logits = self._forward(x_adv)
-            self._keep(x_adv, logits, _finite(objective(self._name, logits, self._y)))
+            self._keep(x_adv, logits, objective(self._name, logits, self._y[self.rows]))
+        return logits
 
-    def gradient(self, x_adv: torch.Tensor) -> torch.Tensor:
-        """The same, and the gradient of the loss with respect to these points alone."""
+    def gradient(
+        self, x_adv: torch.Tensor, ascended: Ascended | None = None, counts: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, and the loss (M,) with its gradient (M, ...) with respect to these points alone.
+
+        Args:
+            x_adv: (M, ...).
+            ascended: what to take the gradient of, if not the loss by which points are kept.
+            counts: (M,) bool, the points inside ball and box, which alone may be taken; all by default.
+        """
+        y = self._y[self.rows]
         at = x_adv.detach().requires_grad_()
         with torch.enable_grad():
             logits = self._forward(at)
-            loss = objective(self._name, logits, self._y)
+            kept = objective(self._name, logits, y)
+            loss = kept if ascended is None else ascended(logits, y, self.rows)
             found = torch.autograd.grad(loss.sum(), at, allow_unused=True)[0] if loss.requires_grad else None
         if found is None:
             raise UnfitInput("model", "logits without a gradient", "a model that is differentiable in its input")
-        self._keep(x_adv, logits.detach(), _finite(loss.detach()))
-        return torch.nan_to_num(found, nan=0.0)
+        self._keep(x_adv, logits.detach(), kept.detach(), counts)
+        return torch.nan_to_num(found, nan=0.0), _finite(loss.detach())
+
+    def leave(self) -> torch.Tensor | None:
+        """Let the misclassified leave; (M,) bool, who of the rows before stays, or None when all do."""
+        stays = ~self._fooled[self.rows]
+        if not self._drop or bool(stays.all()):
+            return None
+        self.rows = self.rows[stays]
+        return stays
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._model(x)
@@ -53,11 +86,26 @@ class Best:
             raise UnfitInput("model", f"logits of shape {tuple(logits.shape)}", f"({len(x)}, at least 2 classes)")
         return logits
 
-    def _keep(self, x_adv: torch.Tensor, logits: torch.Tensor, loss: torch.Tensor) -> None:
-        wrong = fooled(logits, self._y)
-        worse = torch.where(wrong == self._fooled, loss > self._loss, wrong) & (loss >= self._least)
-        self.x_adv = torch.where(worse.reshape(-1, *(1 for _ in x_adv.shape[1:])), x_adv.detach(), self.x_adv)
-        self._loss, self._fooled = torch.where(worse, loss, self._loss), torch.where(worse, wrong, self._fooled)
+    def _wrong(self, x_adv: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """(M,) bool: misclassified, by the exact model too where there is one."""
+        y = self._y[self.rows]
+        wrong = fooled(logits, y)
+        if self._exact is not None and bool(wrong.any()):
+            wrong[wrong.clone()] = fooled(self._exact(x_adv[wrong]), y[wrong])
+        return wrong
+
+    def _keep(
+        self, x_adv: torch.Tensor, logits: torch.Tensor, loss: torch.Tensor, counts: torch.Tensor | None = None
+    ) -> None:
+        with torch.no_grad():
+            loss, wrong, rows = _finite(loss), self._wrong(x_adv, logits), self.rows
+            worse = torch.where(wrong == self._fooled[rows], loss > self._loss[rows], wrong)
+            worse &= (loss >= self._least[rows]) | (wrong & self._drop)
+            if counts is not None:
+                worse &= counts
+            taken = rows[worse]
+            self.x_adv[taken] = x_adv.detach()[worse]
+            self._loss[taken], self._fooled[taken] = loss[worse], wrong[worse]
 
 
 def _finite(loss: torch.Tensor) -> torch.Tensor:

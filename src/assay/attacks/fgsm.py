@@ -22,7 +22,7 @@ class FGSM:
     Exact for a linear model whose box is not active; elsewhere a quick lower bound on what PGD finds.
 
     Fields:
-        loss: ``ce`` or ``margin``, as in PGD.
+        loss: as in PGD.
 
     Call with: as PGD; the generator is not drawn from.
 
@@ -52,5 +52,5 @@ class FGSM:
         require_fit(model, x, y, threat)
         x = x.detach()
         best = Best(model, x, y, self.loss)
-        best.look(project(threat, x, x + threat.epsilon * steepest(threat, best.gradient(x))))
+        best.look(project(threat, x, x + threat.epsilon * steepest(threat, best.gradient(x)[0])))
         return best.x_adv

@@ -18,7 +18,10 @@ def command(
     out: Annotated[Path, typer.Option(help="Evidence to write, *.dsse.json.")],
     threat: Annotated[list[str] | None, typer.Option(help="norm:epsilon, such as linf:8/255; repeat for more.")] = None,
     attack: Annotated[
-        list[str] | None, typer.Option(help="Attack and settings, such as pgd:steps=40,restarts=5; repeat for more.")
+        list[str] | None,
+        typer.Option(
+            help="Attack and settings, such as pgd:steps=40,restarts=5, repeated for more; or a preset: standard."
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="assay.yaml, for its section evaluate.")] = None,
     target: Annotated[str, typer.Option(help="model@alias: measure its champion on the same records too.")] = "",
@@ -49,8 +52,14 @@ def _config(section: Any, path: Path | None, threats: list[str] | None, attacks:
     from assay.config.root import Config
 
     base = Config.load(path).evaluate.to_json() if path else {}
-    given = {"threats": threats} if threats else {}
-    return parse(section, base | given | ({"attacks": dict(map(_attack, attacks))} if attacks else {}), "evaluate")
+    given: dict[str, Any] = {"threats": threats} if threats else {}
+    from assay.config.evaluate import PRESETS
+
+    if attacks and len(attacks) == 1 and attacks[0] in PRESETS:
+        given |= {"attacks": attacks[0]}
+    elif attacks:
+        given |= {"attacks": dict(map(_attack, attacks))}
+    return parse(section, base | given, "evaluate")
 
 
 def _attack(text: str) -> tuple[str, dict[str, Any]]:

@@ -8,7 +8,18 @@ import pydantic
 
 from assay.config.base import Section
 
-__all__ = ["EvaluateConfig"]
+__all__ = ["PRESETS", "EvaluateConfig"]
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "standard": {
+        "fgsm": {},
+        "apgd": {"steps": 50, "loss": "ce"},
+        "apgd_targeted": {"steps": 50, "targets": 9, "loss": "margin"},
+        "fab": {"steps": 30, "targets": 3},
+        "square": {"queries": 500},
+    }
+}
+"""Ladders by name. ``standard`` breaks what AutoAttack's standard version breaks (benchmarks/bench_autoattack.py)."""
 
 
 class EvaluateConfig(Section):
@@ -16,7 +27,8 @@ class EvaluateConfig(Section):
 
     Fields:
         threats: each ``norm:epsilon``; the first is the primary one, ``robust_accuracy`` in summaries.
-        attacks: members of ``attacks`` with their settings; a record counts as robust when it survives all of them.
+        attacks: members of ``attacks`` with their settings, or the name of a preset, which stands for its attacks and
+            settings: ``standard``. A record counts as robust when it survives all of them.
         triggers: known backdoor triggers to probe with, each ``name``, ``kind``, ``target`` (number of a class) and the
             fields of its kind: ``patch`` (row, column, size, value), ``corner``, ``blended``, ``stripe`` or
             ``sinusoidal``.
@@ -24,6 +36,8 @@ class EvaluateConfig(Section):
         seed: of every attack.
         threads: blocks of 256 records attacked at the same time, one torch thread each; changes no number.
         limit: evaluate at most this many records, drawn by the seed; 0 for all.
+        limit_s: seconds for the attacks on one model; then no other attack is begun, the evidence says that it was cut
+            short, and no gate decides on it. 0 for no limit, so that the same inputs always give the same numbers.
         device: ``auto`` takes a GPU where there is one; the evidence says which it was.
     """
 
@@ -36,4 +50,14 @@ class EvaluateConfig(Section):
     seed: int = pydantic.Field(default=0, ge=0, lt=2**53)
     threads: int = pydantic.Field(default=2, ge=1, le=256)
     limit: int = pydantic.Field(default=0, ge=0)
+    limit_s: float = pydantic.Field(default=0.0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @pydantic.field_validator("attacks", mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        if given not in PRESETS:
+            raise ValueError(f"no such preset; known: {', '.join(PRESETS)}")
+        return PRESETS[given]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,9 @@ from assay.attacks.geometry import Attack
 from assay.evaluate.outcomes import STANDS, WRONG
 from assay.models.fit import generator_for
 from assay.threat import ThreatModel
+
+FORWARD = 1 / 3
+"""What a forward pass costs, in gradient evaluations of one forward and one backward pass."""
 
 __all__ = ["Broken", "Rung", "climb", "ladder", "right", "within"]
 
@@ -33,6 +38,24 @@ class Rung:
     attack: Attack
     restarts: int = 1
 
+    @property
+    def cost(self) -> float:
+        """Gradient evaluations that a record which stands costs; a query that needs no gradient is a third of one."""
+        attack: Any = self.attack
+        if self.gradient_free:
+            return FORWARD * self.restarts * int(getattr(attack, "queries", 1))
+        return float(self.restarts * int(getattr(attack, "steps", 1)) * int(getattr(attack, "targets", 1)))
+
+    @property
+    def aims(self) -> bool:
+        """It aims at one wrong class after the other."""
+        return hasattr(self.attack, "targets")
+
+    @property
+    def gradient_free(self) -> bool:
+        """It asks for logits only."""
+        return bool(getattr(self.attack, "gradient_free", False))
+
 
 @dataclass(frozen=True)
 class Broken:
@@ -43,24 +66,27 @@ class Broken:
         x_adv: shape of x: the point that broke the record, or x itself.
         outside: points that an attack returned outside ball or box, which count for nothing.
         not_finite: points inside where a logit was NaN or infinite, which count as broken.
+        truncated: time ran out before every rung had tried what still stands.
     """
 
     by: torch.Tensor
     x_adv: torch.Tensor
     outside: int
     not_finite: int
+    truncated: bool = False
 
 
 def ladder(attacks: Mapping[str, Mapping[str, Any]]) -> tuple[Rung, ...]:
-    """The configured attacks, from cheap to dear in gradient evaluations.
+    """The configured attacks, from cheap to dear in gradient evaluations; those that need no gradient come last.
+
+    Each is built for one restart, and drops what it has broken where it can.
 
     Raises:
         UnknownName: no such attack or setting.
         UnfitInput: a setting that the attack refuses.
     """
-    built = {name: catalog.build("attacks", name, settings) for name, settings in attacks.items()}
-    order = sorted(built, key=lambda name: (_cost(built[name]), name))
-    return tuple(Rung(name, *_one_restart(built[name])) for name in order)
+    rungs = [Rung(name, *_one_restart(catalog.build("attacks", name, settings))) for name, settings in attacks.items()]
+    return tuple(sorted(rungs, key=lambda rung: (rung.gradient_free, rung.cost, rung.name)))
 
 
 def climb(
@@ -72,6 +98,7 @@ def climb(
     *,
     seed: int,
     block: int,
+    until: float = math.inf,
 ) -> Broken:
     """Attack one block until every rung has tried every record that still stands.
 
@@ -83,6 +110,7 @@ def climb(
         rungs: the ladder.
         seed: of the whole evaluation.
         block: which block this is.
+        until: the instant of the monotonic clock after which no other rung is begun.
     """
     by = torch.where(right(model, x, y), STANDS, WRONG)
     x_adv, outside, not_finite = x.clone(), 0, 0
@@ -91,6 +119,8 @@ def climb(
             rows = torch.nonzero(by == STANDS).flatten()
             if not len(rows):
                 return Broken(by, x_adv, outside, not_finite)
+            if time.monotonic() >= until:
+                return Broken(by, x_adv, outside, not_finite, truncated=True)
             draw = generator_for(seed, threat.key, rung.name, restart, block)
             found = rung.attack(model, x[rows], y[rows], threat, generator=draw).detach()
             inside = within(threat, x[rows], found)
@@ -135,10 +165,9 @@ def _right(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return correct
 
 
-def _cost(attack: Any) -> int:
-    return int(getattr(attack, "steps", 1)) * int(getattr(attack, "restarts", 1))
-
-
 def _one_restart(attack: Any) -> tuple[Attack, int]:
-    restarts = int(getattr(attack, "restarts", 1))
-    return (dataclasses.replace(attack, restarts=1) if restarts > 1 else attack), restarts
+    """An attack for one restart that lets go of what it has broken, and how often to try it."""
+    known = {field.name for field in dataclasses.fields(attack)}
+    restarts = int(attack.restarts) if "restarts" in known else 1
+    changes: dict[str, Any] = {name: value for name, value in (("restarts", 1), ("drop", True)) if name in known}
+    return dataclasses.replace(attack, **changes), restarts

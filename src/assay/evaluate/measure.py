@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from assay.attacks.geometry import Attack
 from assay.evaluate import soundness
 from assay.evaluate.blocks import block_count, block_rows
 from assay.evaluate.ladder import Broken, Rung, climb
 from assay.evaluate.outcomes import STANDS, WRONG, BlockOutcome, Example, Ints, Outcomes
 from assay.evaluate.probes import Trigger
-from assay.evaluate.strength import RESCALED, SEARCH, TARGETED, RandomSearch, Rescaled, Targeted, differentiable
+from assay.evaluate.strength import (
+    RESCALED,
+    SEARCH,
+    TARGETED,
+    TRANSFER,
+    RandomSearch,
+    Rescaled,
+    Targeted,
+    Transfer,
+    differentiable,
+)
 from assay.progress import track
 from assay.threat import ThreatModel
 
@@ -35,21 +48,34 @@ class Plan:
         rungs: the configured attacks, from cheap to dear.
         seed: of every attack.
         triggers: to probe with.
+        limit_s: seconds after which no attack is begun; 0 for no limit.
     """
 
     threats: tuple[ThreatModel, ...]
     rungs: tuple[Rung, ...]
     seed: int = 0
     triggers: tuple[Trigger, ...] = ()
+    limit_s: float = 0.0
+
+    @property
+    def strongest(self) -> Rung:
+        """The dearest configured attack that follows the gradient of one loss, or else the dearest of all."""
+        plain = [rung for rung in self.rungs if not (rung.aims or rung.gradient_free)]
+        return plain[-1] if plain else self.rungs[-1]
 
     @property
     def ladder(self) -> tuple[Rung, ...]:
-        """The configured attacks, the strongest of them aimed, then the two that a masked model does not withstand."""
-        strongest = self.rungs[-1].attack
+        """The configured attacks, the strongest of them aimed, then three that a masked model does not withstand.
+
+        Where a configured attack aims by itself, the strongest is not aimed once more.
+        """
+        strongest = self.strongest.attack
+        aimed = [] if any(rung.aims for rung in self.rungs) else [Rung(TARGETED, Targeted(attack=_whole(strongest)))]
         return (
             *self.rungs,
-            Rung(TARGETED, Targeted(attack=strongest)),
+            *aimed,
             Rung(RESCALED, Rescaled(attack=strongest)),
+            Rung(TRANSFER, Transfer()),
             Rung(SEARCH, RandomSearch()),
         )
 
@@ -92,23 +118,27 @@ def measure(
     """
     chosen = sorted(range(block_count(len(x))) if blocks is None else set(blocks))
     model = differentiable(model)
+    until = time.monotonic() + plan.limit_s if plan.limit_s else math.inf
     with ThreadPoolExecutor(workers) as pool:
-        done = pool.map(lambda index: _block(model, x, y, plan, index, checks), chosen)
+        done = pool.map(lambda index: _block(model, x, y, plan, index, checks, until), chosen)
         return Outcomes(tuple(track(done, "attack", len(chosen))))
 
 
-def _block(model: nn.Module, x: torch.Tensor, y: torch.Tensor, plan: Plan, index: int, checks: bool) -> BlockOutcome:
+def _block(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor, plan: Plan, index: int, checks: bool, until: float
+) -> BlockOutcome:
     rows = block_rows(index, len(x))
     x, y = x[rows], y[rows]
     tallies: dict[str, int] = {}
     by: dict[str, Ints] = {}
     examples: list[Example] = []
     for threat in plan.threats:
-        broken = climb(model, x, y, threat, plan.ladder, seed=plan.seed, block=index)
+        broken = climb(model, x, y, threat, plan.ladder, seed=plan.seed, block=index, until=until)
         by[threat.key] = broken.by.cpu().numpy()
         tallies |= {f"outside/{threat.key}": broken.outside, f"not_finite/{threat.key}": broken.not_finite}
+        tallies["truncated"] = tallies.get("truncated", 0) + broken.truncated
         examples += _examples(model, x, y, broken, threat, rows.start)
-        if checks:
+        if checks and not broken.truncated:
             tallies |= _curve(model, x, y, plan, threat, index)
     if checks:
         tallies |= soundness.tally(model, x, y)
@@ -124,7 +154,7 @@ def _curve(
     model: nn.Module, x: torch.Tensor, y: torch.Tensor, plan: Plan, threat: ThreatModel, block: int
 ) -> dict[str, int]:
     """How many records stand against a short run of the strongest attack, for each radius of the curve."""
-    strongest: Any = plan.rungs[-1].attack
+    strongest: Any = plan.strongest.attack
     short = {"steps": min(strongest.steps, CURVE_STEPS)} if hasattr(strongest, "steps") else {}
     rung = Rung("curve", replace(strongest, **short))
     tallies = {}
@@ -132,6 +162,11 @@ def _curve(
         broken = climb(model, x, y, at, [rung], seed=plan.seed, block=block)
         tallies[f"curve/{threat.key}/{number}"] = int((broken.by == STANDS).sum())
     return tallies
+
+
+def _whole(attack: Any) -> Attack:
+    """The attack without dropping: what is aimed at one class is not yet known to be broken."""
+    return cast(Attack, replace(attack, drop=False)) if hasattr(attack, "drop") else cast(Attack, attack)
 
 
 def _examples(

@@ -83,7 +83,7 @@ def _threat(outcomes: Outcomes, data: Holdout, plan: Plan, threat: ThreatModel, 
         names=(f"epsilon ({threat.norm})", "robust accuracy"),
     )
     said = (
-        f"A short run of {plan.rungs[-1].name} at each radius. Free to move in the whole box (epsilon {box:g}), it "
+        f"A short run of {plan.strongest.name} at each radius. Free to move in the whole box (epsilon {box:g}), it "
         f"leaves {anywhere.value:.3f} [{anywhere.low:.3f}, {anywhere.high:.3f}]: of an honest model, next to nothing."
     )
     worst = outcomes.worst(threat.key, WORST)

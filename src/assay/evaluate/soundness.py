@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +19,7 @@ from assay.estimate import proportion
 from assay.evaluate.blocks import BLOCK_RECORDS
 from assay.evaluate.outcomes import Outcomes
 from assay.evaluate.selftest import self_test
-from assay.evaluate.strength import RESCALED, SEARCH, RandomSearch
+from assay.evaluate.strength import RESCALED, SEARCH, TRANSFER, RandomSearch
 from assay.threat import ThreatModel
 
 if TYPE_CHECKING:
@@ -72,28 +73,37 @@ def verdicts(outcomes: Outcomes, y: torch.Tensor, plan: Plan, features: int) -> 
     - ``two_passes_agree``: the same record gives the same logits, alone or in another batch, with a graph or without.
     - ``zero_gradient_share``: at most 5 % of the records that are right have no gradient.
     - ``attack_self_test``: on a plane the ladder finds the exact worst case of every threat.
-    - ``scale_invariance``, ``gradient_free_not_better``: the strongest attack on rescaled logits, and a random search,
-      break at most 2 % (or one) of the records they try beyond what the attacks before them broke.
+    - ``scale_invariance``, ``gradient_free_not_better``, ``transfer_not_better``: the strongest attack on rescaled
+      logits, each attack that asks for logits only, and an attack on a surrogate break at most 2 % (or one) of the
+      records they try beyond what the attacks before them broke.
     - ``accuracy_falls_with_epsilon``: up to 2 % (or two) of the records, along the curve of each threat.
     - ``chance_at_whole_box``: with the whole box to move in, no more stand than the commonest class has.
+
+    What rests on attacks that a time limit did not let run is ``not_measured``.
     """
     tallies, threats = outcomes.tallies, plan.threats
     sums = {name: sum(tallies[f"{name}/{threat.key}"] for threat in threats) for name in ("outside", "not_finite")}
     device = y.device
-    return {
-        name: "holds" if holds else "misses"
-        for name, holds in {
-            "finite_logits": not tallies["clean_not_finite"] and not sums["not_finite"],
-            "attacks_stay_inside": not sums["outside"],
-            "two_passes_agree": not tallies["passes_differ"],
-            "zero_gradient_share": tallies["zero_gradient"] <= MOST_ZERO_GRADIENTS * tallies["right"],
-            "attack_self_test": all(self_test(plan.rungs, threat, device) for threat in threats),
-            "scale_invariance": _not_better(outcomes, plan, RESCALED, BLOCK_RECORDS),
-            "gradient_free_not_better": _not_better(outcomes, plan, SEARCH, SEARCHED),
-            "accuracy_falls_with_epsilon": all(_falls(tallies, plan, threat, features) for threat in threats),
-            "chance_at_whole_box": all(_chance(tallies, plan, threat, features, y) for threat in threats),
-        }.items()
+    said: dict[str, bool | None] = {
+        "finite_logits": not tallies["clean_not_finite"] and not sums["not_finite"],
+        "attacks_stay_inside": not sums["outside"],
+        "two_passes_agree": not tallies["passes_differ"],
+        "zero_gradient_share": tallies["zero_gradient"] <= MOST_ZERO_GRADIENTS * tallies["right"],
+        "attack_self_test": all(self_test(plan.rungs, threat, device) for threat in threats),
     }
+    later: dict[str, Callable[[], bool]] = {
+        "scale_invariance": lambda: _not_better(outcomes, plan, RESCALED, BLOCK_RECORDS),
+        "gradient_free_not_better": lambda: all(
+            _not_better(outcomes, plan, rung.name, SEARCHED if rung.name == SEARCH else BLOCK_RECORDS)
+            for rung in plan.ladder
+            if rung.gradient_free
+        ),
+        "transfer_not_better": lambda: _not_better(outcomes, plan, TRANSFER, BLOCK_RECORDS),
+        "accuracy_falls_with_epsilon": lambda: all(_falls(tallies, plan, threat, features) for threat in threats),
+        "chance_at_whole_box": lambda: all(_chance(tallies, plan, threat, features, y) for threat in threats),
+    }
+    said |= {name: None if tallies["truncated"] else check() for name, check in later.items()}
+    return {name: "not_measured" if holds is None else "holds" if holds else "misses" for name, holds in said.items()}
 
 
 def _not_better(outcomes: Outcomes, plan: Plan, rung: str, most: int) -> bool:

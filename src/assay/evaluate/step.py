@@ -47,6 +47,11 @@ class _Measured:
     champion_outcomes: Outcomes | None
     soundness: dict[str, str]
 
+    @property
+    def truncated(self) -> bool:
+        """Time ran out, for the model or its champion."""
+        return any(each.tallies["truncated"] for each in (self.outcomes, self.champion_outcomes) if each is not None)
+
 
 def evaluate(
     model: Path,
@@ -72,7 +77,7 @@ def evaluate(
         run: id of the pipeline run.
 
     Returns:
-        evidence (path), evidence_id, estimates, sound, soundness.
+        evidence (path), evidence_id, estimates, sound, soundness, truncated.
 
     Raises:
         UnfitInput: a broken model or dataset, records that do not fit the model, an epsilon that does not fit the box.
@@ -93,6 +98,7 @@ def evaluate(
             estimates=estimates,
             measured=_how(candidate, data, plan, config, target),
             soundness=found.soundness,
+            truncated=found.truncated,
             run={
                 "run_id": record.run,
                 "started": started.isoformat(timespec="seconds"),
@@ -118,6 +124,7 @@ def evaluate(
         "estimates": {name: estimate.to_json() for name, estimate in estimates.items()},
         "sound": made.sound,
         "soundness": made.soundness,
+        "truncated": made.truncated,
     }
 
 
@@ -138,7 +145,9 @@ def make_plan(config: EvaluateConfig, spec: ModelSpec) -> Plan:
     triggers = read_triggers(config.triggers)
     for trigger in triggers:
         trigger.require_fit(spec.input_shape, spec.bounds, len(spec.classes))
-    return Plan(threats=threats, rungs=ladder(config.attacks), seed=config.seed, triggers=triggers)
+    return Plan(
+        threats=threats, rungs=ladder(config.attacks), seed=config.seed, triggers=triggers, limit_s=config.limit_s
+    )
 
 
 def _measure(
@@ -199,10 +208,12 @@ def _how(
             rung.name: catalog.settings(rung.attack) | ({"restarts": rung.restarts} if rung.restarts > 1 else {})
             for rung in plan.ladder
         },
+        "gradient_evaluations": round(sum(rung.cost for rung in plan.rungs), 3),
         "triggers": [dict(trigger) for trigger in config.triggers],
         "holdout_content": data.dataset.manifest.content_digest,
         "records": len(data.rows),
         "limit": config.limit,
+        "limit_s": config.limit_s,
         "block_records": BLOCK_RECORDS,
         "seed": config.seed,
         "confidence": config.confidence,
