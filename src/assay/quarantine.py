@@ -19,7 +19,7 @@ import pyarrow as pa
 from assay import canonical, lineage, versions
 from assay.data import records
 from assay.data.dataset import Dataset, concat
-from assay.data.findings import REMOVING, Finding, read_findings
+from assay.data.findings import REMOVING, Finding, read_findings, restored
 from assay.data.manifest import History
 from assay.errors import UnfitInput
 
@@ -145,9 +145,21 @@ def release(
         )
         back = held.dataset.take(np.sort(places), history)
         joined = concat([base, back], history)
+        if ids is None or len(chosen) == len(held.dataset):
+            joined = _as_given(joined, held, history)
         record.makes(joined, "training")
         joined.save(out)
         return {"dataset": _facts(joined, out), "kept": len(joined), "released": len(chosen)}
+
+
+def _as_given(joined: Dataset, held: Quarantine, history: History) -> Dataset:
+    """All records of the step's input with the weights, or without the weights, that it had."""
+    said = held.dataset.manifest.history.parameters.get("weight")
+    if said == "changed":
+        return restored(joined, held.findings, history)
+    if said == "added":
+        return Dataset.make(joined.table.drop_columns(["weight"]), joined.manifest.content.classes, history)
+    return joined
 
 
 def _checked(path: Path, sha256: str) -> bytes:

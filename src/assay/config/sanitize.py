@@ -8,7 +8,48 @@ import pydantic
 
 from assay.config.base import Section
 
-__all__ = ["SanitizeConfig"]
+Answer = Literal["keep", "flag", "downweight", "quarantine", "reject"]
+
+__all__ = ["AnnotatorsConfig", "DetectorConfig", "SanitizeConfig"]
+
+
+class DetectorConfig(Section):
+    """How one detector is listened to.
+
+    Fields:
+        rate: share of clean records that it may call suspicious, on average, when clean records are like the trusted
+            ones; without trusted records no rate is known, and the detector only ever flags.
+        action: what becomes of a suspicious record.
+        severe_rate: a smaller share, beyond whose cut a record is severely suspicious; 0 knows no such cut.
+        severe_action: what becomes of those.
+        settings: of the member.
+    """
+
+    rate: float = pydantic.Field(default=0.001, gt=0, lt=1)
+    action: Answer = "flag"
+    severe_rate: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    severe_action: Answer = "quarantine"
+    settings: dict[str, Any] = pydantic.Field(default_factory=dict)
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> DetectorConfig:
+        if self.severe_rate >= self.rate:
+            raise ValueError(f"severe_rate {self.severe_rate}, which is not below rate {self.rate}")
+        return self
+
+
+class AnnotatorsConfig(Section):
+    """Labels of several annotators, and what follows from them.
+
+    Fields:
+        file: CSV of ``record_id,annotator,label``; empty for none.
+        posterior: how sure their consensus must be of another label.
+        action: what becomes of a record whose label it contradicts.
+    """
+
+    file: str = ""
+    posterior: float = pydantic.Field(default=0.95, gt=0.5, le=1)
+    action: Answer = "flag"
 
 
 class SanitizeConfig(Section):
@@ -22,9 +63,16 @@ class SanitizeConfig(Section):
         least_records: fewer kept records fail the step.
         removal_cap: largest share of one source or one class that may be quarantined without review.
         duplicates: what becomes of a record whose features and label equal those of an earlier record.
+        detectors: members of ``sanitize.detectors`` by name; none by default. Each is measured against trusted records.
+        annotators: labels of several annotators per record.
+        seed: of the detectors, and of the division of the trusted records into those they are fitted to and those that
+            set their cuts.
     """
 
     suite: tuple[dict[str, Any], ...] = ()
     least_records: int = pydantic.Field(default=2, ge=1)
     removal_cap: float = pydantic.Field(default=0.5, gt=0, le=1)
     duplicates: Literal["quarantine", "flag", "keep"] = "quarantine"
+    detectors: dict[str, DetectorConfig] = pydantic.Field(default_factory=dict)
+    annotators: AnnotatorsConfig = AnnotatorsConfig()
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**32)

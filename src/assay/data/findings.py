@@ -19,6 +19,7 @@ from assay.data.manifest import History
 from assay.errors import UnfitInput
 
 Action = Literal["keep", "flag", "downweight", "quarantine", "reject"]
+DOWNWEIGHT = 0.125  # a power of two, so that a release can give the weight back to the bit
 REMOVING: tuple[Action, ...] = ("quarantine", "reject")
 SCHEMA = pa.schema(
     [
@@ -30,7 +31,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-__all__ = ["REMOVING", "Action", "Finding", "Split", "findings_bytes", "read_findings", "split", "tally"]
+__all__ = ["REMOVING", "Action", "Finding", "Split", "findings_bytes", "read_findings", "restored", "split", "tally"]
 
 
 @dataclass(frozen=True, order=True)
@@ -77,21 +78,56 @@ def split(dataset: Dataset, findings: Iterable[Finding], *, step: str, parameter
     removed = {finding.record_id for finding in listed if finding.action in REMOVING}
     leave = np.zeros(len(dataset), dtype=np.bool_)
     leave[records.rows_of(dataset.table, sorted(removed))] = True
+    table, weights = _reweighted(dataset, listed)
     history = History(
         step=step,
         role="quarantine",
         sources=dataset.manifest.history.sources,
         parents=(dataset.manifest.digest,),
-        parameters=dict(parameters),
+        parameters=dict(parameters) | weights,
         code=versions.code_digest(),
         image=versions.image(),
         findings=canonical.sha256(findings_bytes(listed)) if listed else "",
     )
     return Split(
-        kept=dataset.take(~leave, replace(history, role="kept", removed=tally(listed))),
-        quarantined=dataset.take(leave, history),
+        kept=table.take(~leave, replace(history, role="kept", removed=tally(listed))),
+        quarantined=table.take(leave, history),
         findings=listed,
     )
+
+
+def restored(dataset: Dataset, findings: Iterable[Finding], history: History) -> Dataset:
+    """A dataset with the weights it had before `split` lowered some, under a new history.
+
+    Args:
+        dataset: everything that the split kept or removed, joined.
+        findings: of the split.
+        history: of the result; its ``parameters`` say nothing of weights.
+    """
+    down = sorted({finding.record_id for finding in findings if finding.action == "downweight"})
+    if not down or "weight" not in dataset.table.column_names:
+        return dataset
+    weight = dataset.table["weight"].to_numpy().copy()
+    weight[records.rows_of(dataset.table, down)] /= DOWNWEIGHT
+    place = dataset.table.column_names.index("weight")
+    return Dataset.make(
+        dataset.table.set_column(place, "weight", pa.array(weight)), dataset.manifest.content.classes, history
+    )
+
+
+def _reweighted(dataset: Dataset, findings: Iterable[Finding]) -> tuple[Dataset, dict[str, str]]:
+    """The dataset with lowered weights, and what to say of them: whether the column was added or changed."""
+    down = sorted({finding.record_id for finding in findings if finding.action == "downweight"})
+    if not down:
+        return dataset, {}
+    table, given = dataset.table, "weight" in dataset.table.column_names
+    weight = table["weight"].cast(pa.float64()).to_numpy().copy() if given else np.ones(len(dataset))
+    weight[records.rows_of(table, down)] *= DOWNWEIGHT
+    column = pa.array(weight)
+    place = table.column_names.index("weight") if given else -1
+    table = table.set_column(place, "weight", column) if given else table.append_column("weight", column)
+    made = Dataset.make(table, dataset.manifest.content.classes, dataset.manifest.history)
+    return made, {"weight": "changed" if given else "added"}
 
 
 def tally(findings: Iterable[Finding]) -> dict[str, dict[str, int]]:

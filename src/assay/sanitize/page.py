@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from assay.data.findings import REMOVING, Split
 from assay.report import html, plots
 from assay.sanitize.caps import Removal
 from assay.sanitize.checks import FORMULA, constant_columns
+from assay.sanitize.detect import Detection
 from assay.sanitize.expectations import Outcome
 
 EXAMPLES = 8
@@ -28,7 +29,12 @@ __all__ = ["page_of"]
 
 
 def page_of(
-    given: Dataset, parts: Split, outcomes: list[Outcome], groups: list[Removal], config: SanitizeConfig
+    given: Dataset,
+    parts: Split,
+    outcomes: list[Outcome],
+    groups: list[Removal],
+    config: SanitizeConfig,
+    detections: Sequence[Detection] = (),
 ) -> str:
     """The whole page, self-contained.
 
@@ -38,6 +44,7 @@ def page_of(
         outcomes: of the expectations.
         groups: removals of sources and classes.
         config: of the step, with the cap.
+        detections: of the detectors.
     """
     removed = parts.kept.manifest.history.removed
     return html.page(
@@ -53,6 +60,7 @@ def page_of(
             lead=f"More than a share of {config.removal_cap} of one source or class needs review.",
         ),
         html.section("Expectations", _expectations(outcomes)),
+        html.section("Detectors", *_detectors(detections)),
         html.section("Examples", *_examples(given, parts), lead="The first records of each reason."),
         html.section("Features", *_features(given, parts)),
         lead=f"{len(given)} records of dataset {given.manifest.digest[:12]}.",
@@ -80,6 +88,24 @@ def _expectations(outcomes: list[Outcome]) -> Markup:
         for it in outcomes
     ]
     return html.table(["expectation", "settings", "evaluated", "failing"], rows)
+
+
+def _detectors(detections: Sequence[Detection]) -> list[Markup]:
+    """Every detector with its stated rate, and the distribution of its scores where it found anything."""
+    rows = [
+        [it.name, "not known" if it.rate is None else it.rate, it.calibration, len(it.scores), len(it.findings)]
+        for it in detections
+    ]
+    columns = ["detector", "share of clean records, at most", "trusted records", "records", "suspicious"]
+    shown = [html.figure(_scores(it)) for it in detections if it.findings]
+    return [html.table(columns, rows), *shown] if rows else [html.missing("Detectors", "none configured")]
+
+
+def _scores(it: Detection) -> Markup:
+    """Scores on a scale that shows both the many and the few."""
+    ranked = {"below the cut": it.scores[it.scores <= it.cut], "above": it.scores[it.scores > it.cut]}
+    values = {kind: np.sign(part) * np.log1p(np.abs(part)) for kind, part in ranked.items()}
+    return plots.histogram(values, title=f"{it.name}: cut at {it.cut:.4g}", axis="sign(score) log(1 + |score|)")
 
 
 def _examples(given: Dataset, parts: Split) -> list[Markup]:

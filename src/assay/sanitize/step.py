@@ -2,7 +2,7 @@
 
 1. load the dataset, every byte against its manifest;
 2. what is always checked: missing and non-finite values, weights, duplicates, leaks of calibration records;
-3. the Great Expectations suite on the records that passed;
+3. the Great Expectations suite, and the detectors that are configured, on the records that passed;
 4. caps per source and class, and the least number of records: exceeded, nothing is written as kept;
 5. findings into the ledger, then both parts whole.
 """
@@ -24,9 +24,12 @@ from assay.data.dataset import Dataset, labels
 from assay.data.files import write_file
 from assay.data.findings import REMOVING, Finding, Split, findings_bytes, split
 from assay.errors import UnfitInput
+from assay.sanitize.annotators import findings_of
 from assay.sanitize.caps import Removal, removals, require_caps
 from assay.sanitize.checks import always, constant_columns
-from assay.sanitize.expectations import Outcome, findings_of, standard_suite, validate
+from assay.sanitize.detect import Detection, detect
+from assay.sanitize.expectations import Outcome, standard_suite, validate
+from assay.sanitize.expectations import findings_of as outcomes_findings
 from assay.sanitize.scalars import frame
 
 __all__ = ["sanitize", "sanitize_json"]
@@ -67,13 +70,17 @@ def sanitize(
         trusted = Dataset.load(calibration) if calibration is not None else None
         if trusted is not None:
             record.uses(trusted, "calibration")
-        findings, outcomes = _findings(given, config, trusted)
+        findings, outcomes, detections = _findings(given, config, trusted)
+        contradicted, annotators = (
+            findings_of(given, trusted, config.annotators) if config.annotators.file else ([], [])
+        )
+        findings += contradicted
         parts = split(given, findings, step="sanitize", parameters=config.to_json())
         groups = removals(given, _leaving(given, parts.findings))
         if page is not None:
             from assay.sanitize.page import page_of
 
-            write_file(page, page_of(given, parts, outcomes, groups, config).encode())
+            write_file(page, page_of(given, parts, outcomes, groups, config, detections).encode())
         require_caps(groups, config.removal_cap)
         _require_enough(parts.kept, config)
         parts.quarantined.require_room(quarantine)
@@ -83,7 +90,8 @@ def sanitize(
         record.makes(parts.kept, "training")
         parts.quarantined.save(quarantine, {"findings.parquet": findings_bytes(parts.findings)})
         parts.kept.save(kept)
-        return _document(given, parts, outcomes, groups, kept, quarantine)
+        document = _document(given, parts, outcomes, groups, kept, quarantine)
+        return document | {"detectors": [it.to_json() for it in detections], "annotators": annotators}
 
 
 def sanitize_json(dataset: str, config: str, *, run: str = "", **places: str) -> dict[str, Any]:
@@ -92,8 +100,10 @@ def sanitize_json(dataset: str, config: str, *, run: str = "", **places: str) ->
     return sanitize(Path(dataset), parse_json(SanitizeConfig, config, "sanitize"), run=run, **paths)
 
 
-def _findings(dataset: Dataset, config: SanitizeConfig, trusted: Dataset | None) -> tuple[list[Finding], list[Outcome]]:
-    """All findings; the suite sees the records that the constant checks leave."""
+def _findings(
+    dataset: Dataset, config: SanitizeConfig, trusted: Dataset | None
+) -> tuple[list[Finding], list[Outcome], list[Detection]]:
+    """All findings; suite and detectors see the records that the constant checks leave."""
     found = always(dataset, config, trusted)
     passed = ~_leaving(dataset, found)
     if passed.sum() < config.least_records:
@@ -104,7 +114,9 @@ def _findings(dataset: Dataset, config: SanitizeConfig, trusted: Dataset | None)
         )
     suite = [*standard_suite(len(dataset.manifest.content.classes), config.least_records), *config.suite]
     outcomes = validate(frame(dataset, passed), suite)
-    return found + findings_of(outcomes), outcomes
+    detections = detect(dataset, passed, trusted, config)
+    suspicious = [finding for detection in detections for finding in detection.findings]
+    return found + outcomes_findings(outcomes) + suspicious, outcomes, detections
 
 
 def _leaving(dataset: Dataset, findings: list[Finding] | tuple[Finding, ...]) -> npt.NDArray[np.bool_]:
