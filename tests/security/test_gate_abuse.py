@@ -5,6 +5,7 @@ Which case of the threat model is shown where is listed in the README beside thi
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -124,6 +125,16 @@ def test_endless_attempts_under_a_weaker_policy_still_spend_one_alpha() -> None:
     asked = Case(evidence=made, policy=generous, now=datetime.now(UTC), signed=True)
     assert conclude(ask(asked)) == "promote"
     assert conclude(ask(replace(asked, attempt=10_000))) != "promote"
+
+
+def test_the_readme_names_tests_that_exist() -> None:
+    here = Path(__file__).parent
+    table = (here / "README.md").read_text()
+    files = set(re.findall(r"`(?:tests/)?([\w/]+\.py)", table))
+    every = "\n".join((here / name if "/" not in name else here.parent / name).read_text() for name in files)
+    named = set(re.findall(r"::(test_\w+)", table))
+    assert len(named) > 10
+    assert [name for name in named if f"def {name}(" not in every] == []
 
 
 FOLDERS = st.sampled_from(["attempts", "approvals", "incidents"])

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from promotion_cases import FLOOR, NO_WORSE, TARGET, Candidate, against_champion, policy, state
+from promotion_cases import FLOOR, NO_WORSE, TARGET, Candidate, against_champion, evidence_about, policy, state
 
+from assay.attempts import attempts, charge
 from assay.audit import audit
 from assay.errors import AssayError
+from assay.ledger import open_ledger
 from assay.promotions import history
 from assay.registry import Registry
 from assay.workspace import Workspace
@@ -55,6 +57,16 @@ def test_the_version_points_at_the_create_once_files_in_the_bucket(
 
     client().put_object(Bucket="ledger", Key=f"team/models/{second.digest}/weights.safetensors", Body=b"swapped")
     assert len(audit(workspace)["mismatches"]) == 2
+
+
+def test_attempts_are_numbered_in_one_order_in_the_bucket_too(store: str) -> None:
+    """Two connections, one measurement in common."""
+    holdout = "f" * 64
+    first, second = open_ledger(store), open_ledger(store)
+    made = [evidence_about("a" * 64, measured={"seed": seed, "holdout_content": holdout}) for seed in range(3)]
+    told = [charge(ledger, made[seed], TARGET) for ledger, seed in ((first, 0), (second, 1), (first, 1), (second, 2))]
+    assert told == [1, 2, 2, 3]
+    assert attempts(first, holdout, TARGET) == [each.id for each in made]
 
 
 def test_a_bucket_that_is_not_there_changes_nothing(
