@@ -18,12 +18,14 @@ import torch
 from evaluate_cases import dataset, linear_model
 
 from assay import canonical, lineage
+from assay.attempts import attempts
 from assay.canonical import tree_digest, tree_files
 from assay.cli import main
 from assay.config.evaluate import EvaluateConfig
 from assay.config.root import Target
 from assay.errors import Refused, UnfitInput, UnknownName
 from assay.estimate import paired_difference, proportion
+from assay.evaluate import step
 from assay.evaluate.deliver import deliver
 from assay.evaluate.step import evaluate
 from assay.evidence import Evidence
@@ -115,6 +117,22 @@ def test_the_evidence_is_signed_about_these_files_and_says_the_exact_counts(case
     assert case.workspace.ledger.get(f"evidence/{made.id}.dsse.json") == (case.folder / "e.dsse.json").read_bytes()
     assert made.run["run_id"] == "r1"
     assert made.measured_at is not None
+
+
+def test_a_measurement_for_a_target_is_an_attempt_before_anybody_can_read_it(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stops it before the evidence is written has paid; done again it is the same attempt."""
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "outcomes_bytes", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            case.evaluate(target=TARGET)
+    holdout = dataset(case.x, case.y).manifest.content_digest
+    charged = attempts(case.workspace.ledger, holdout, TARGET)
+    document = case.evaluate(target=TARGET)
+    assert [document["evidence_id"]] == charged == attempts(case.workspace.ledger, holdout, TARGET)
+    case.evaluate("without")
+    assert len(attempts(case.workspace.ledger, holdout, TARGET)) == 1
 
 
 def test_the_evidence_says_how_it_was_measured(case: Case) -> None:

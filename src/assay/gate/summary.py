@@ -109,7 +109,8 @@ def _about(answer: Mapping[str, Any]) -> str:
     attacks = measured.get("attacks")
     if isinstance(attacks, Mapping):
         parts += ["attacks " + ", ".join(_call(name, how) for name, how in attacks.items())]
-    return "  ".join(parts)
+    looked = answer["attempt"]
+    return "  ".join([*parts, f"attempt {looked['number']} of {looked['of']}"])
 
 
 def _table(rules: Sequence[Mapping[str, Any]]) -> list[str]:

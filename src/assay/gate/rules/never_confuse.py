@@ -42,7 +42,7 @@ class NeverConfuse:
     def __call__(self, case: Case) -> Finding:
         """Ask the rule."""
         about = f"confused[{self.label}->{self.predicted}]" + (f"/{self.canaries}" if self.canaries else "")
-        need, bar = f"none, and <= {self.value:g}", self.value
+        need, bar = f"<= {self.value:g}, and not one seen", self.value
         found = case.estimate(about)
         if isinstance(found, str):
             return Finding(verdict="not_measured", about=about, need=need, note=found, bar=bar)
