@@ -178,6 +178,21 @@ def test_one_key_under_two_ids_is_refused(case: Case) -> None:
         case.listed(*case.workspace.keyring.keys, twin)
 
 
+def test_one_person_who_approves_twice_is_one(case: Case) -> None:
+    """Two documents of one key, which differ in their comment."""
+    case.gate()
+    case.approve("ann")
+    (there,) = case.workspace.ledger.names("approvals/")
+    document = peek(case.workspace.ledger.get(there))
+    document["predicate"]["why"] = "again"
+    data = seal(document, case.by("ann").signers("approver"))
+    case.workspace.ledger.put(there.replace(there.split("/")[-1][:8], "0" * 8), data)
+    answer = case.gate()
+    assert answer["decision"] == "inconclusive"
+    assert "waiting for 1 more" in answer["rules"][-1]["note"]
+    assert "its key approved already" in answer["rules"][-1]["note"]
+
+
 def test_a_revoked_or_expired_approval_counts_no_more(workspace: Workspace, tmp_path: Path) -> None:
     case = Case(workspace, tmp_path, count=1)
     case.gate()
