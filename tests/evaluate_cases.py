@@ -81,6 +81,30 @@ def not_a_number(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return torch.where(sure, logits, torch.nan)
 
 
+class Reversed(torch.autograd.Function):
+    """The input as it is, and its gradient with the other sign."""
+
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, *gradient: torch.Tensor) -> torch.Tensor:
+        return -gradient[0]
+
+
+def k_winners(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The answer for the k brightest of the input's cells, the others set to zero: it jumps wherever two change places."""
+    noisy = x + 0.15 * torch.sin(400 * x)
+    return model(torch.where(noisy >= noisy.flatten(1).kthvalue(32, dim=1).values[:, None, None, None], noisy, 0 * x))
+
+
+def saturated(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The order of the logits through a sigmoid so steep that it is flat almost everywhere."""
+    logits = model(x)
+    return torch.sigmoid(200 * (logits - logits.topk(2, dim=1).values.mean(1, keepdim=True).detach()))
+
+
 MASKS: dict[str, Callable[[nn.Module, torch.Tensor], torch.Tensor]] = {
     "huge logits": lambda model, x: model(x) * 1e4,
     "rounded input": lambda model, x: model((x * 5).round() / 5),
@@ -94,6 +118,14 @@ MASKS: dict[str, Callable[[nn.Module, torch.Tensor], torch.Tensor]] = {
         functional.one_hot(model(x).argmax(1), 10) + 0.0 * model(x) if torch.is_grad_enabled() else model(x)
     ),
     "not a number": not_a_number,
+    "tiny temperature": lambda model, x: (model(x) / 1e-5).softmax(1),
+    "saturating sigmoid": saturated,
+    "reversed gradient": lambda model, x: model(Reversed.apply(x)),
+    "stochastic smoothing": lambda model, x: torch.stack(
+        [model(x + 0.3 * torch.randn_like(x)).softmax(1) for _ in range(4)]
+    ).mean(0),
+    "quantised to two bits": lambda model, x: model((x * 3).round() / 3),
+    "k winners": k_winners,
 }
 
 

@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
-from scipy.special import betainc, betaincinv
+from scipy.special import betainc, betaincinv, gammaln
 
 from assay.errors import UnfitInput
 
-__all__ = ["Estimate", "least_for", "paired_difference", "proportion", "restated"]
+RISK = 1e-3
+
+__all__ = ["RISK", "Estimate", "curtailed", "least_for", "paired_difference", "proportion", "restated", "settled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,62 @@ def proportion(successes: int, trials: int, confidence: float = 0.95) -> Estimat
     )
 
 
+def curtailed(successes: int, trials: int, population: int, confidence: float = 0.95, risk: float = RISK) -> Estimate:
+    """A share of which only some of a finite set of records, in random order, have been looked at so far.
+
+    How many successes the whole set holds is bounded by a confidence sequence for sampling without replacement: with a
+    uniform prior, K is ruled out once its hypergeometric likelihood falls below ``risk / (trials + 1)``, which happens
+    to the true K at any time with a chance of at most ``risk`` (Ville's inequality). The interval runs from the lower
+    Clopper-Pearson end of the least K that is left to the upper end of the greatest, at a confidence higher by
+    ``risk``; so it covers the true share with the stated confidence whenever one stops, for whatever reason, and holds
+    the interval that all records will give but for a chance of ``risk``. With all records it is `proportion`.
+
+    Args:
+        successes: in [0, trials].
+        trials: records looked at, in [0, population].
+        population: records in all.
+        confidence: of the two-sided interval; with ``risk`` added below 1.
+        risk: chance that the verdict on all records will be another.
+
+    Reference: Waudby-Smith and Ramdas. Confidence sequences for sampling without replacement. NeurIPS 2020, theorem 1.
+        arXiv:2006.04347.
+    """
+    if trials == population:
+        return proportion(successes, trials, confidence)
+    if not (0 <= successes <= trials < population and 0 < risk < 1 - confidence):
+        got = f"{successes} of {trials} of {population}, risk {risk:g}"
+        raise UnfitInput("curtailed", got, "0 <= successes <= trials <= population, 0 < risk < 1 - confidence")
+    possible = np.arange(successes, population - (trials - successes) + 1)
+    log = _log_choose(possible, successes) + _log_choose(population - possible, trials - successes)
+    left = possible[log - _log_choose(population, trials) >= math.log(risk / (trials + 1))]
+    least, most = int(left[0]), int(left[-1])
+    return Estimate(
+        value=successes / trials if trials else least / population,
+        low=proportion(least, population, confidence + risk).low,
+        high=proportion(most, population, confidence + risk).high,
+        n=trials,
+        confidence=confidence,
+        method="curtailed-clopper-pearson",
+        counts={"successes": successes, "trials": trials, "population": population, "least": least, "most": most},
+    )
+
+
+def settled(estimate: Estimate, bar: float) -> bool:
+    """Whether the verdict on a bar is what all records will say, but for the risk of `curtailed`.
+
+    The interval lies above the bar or below it, or every count that is left would leave the bar inside.
+    """
+    if estimate.low >= bar or estimate.high < bar or "population" not in estimate.counts:
+        return True
+    population, confidence = estimate.counts["population"], estimate.confidence
+    ends = [proportion(estimate.counts[end], population, confidence) for end in ("least", "most")]
+    return ends[1].low < bar <= ends[0].high
+
+
+def _log_choose(n: Any, k: Any) -> Any:
+    return gammaln(np.add(n, 1)) - gammaln(np.add(k, 1)) - gammaln(np.subtract(n, k) + 1)
+
+
 def paired_difference(only_first: int, only_second: int, n: int, confidence: float = 0.95) -> Estimate:
     """How much more often the first of two models is right, on the same records.
 
@@ -140,7 +198,7 @@ def restated(found: Estimate, confidence: float) -> Estimate | None:
     estimate has: such an estimate counts at its own confidence, or not at all.
 
     Args:
-        found: a share or a paired difference, as this module makes them.
+        found: a share, curtailed or not, or a paired difference, as this module makes them.
         confidence: of the two-sided interval wanted.
     """
     make, names = _AGAIN.get(found.method, (None, ()))
@@ -155,8 +213,14 @@ def restated(found: Estimate, confidence: float) -> Estimate | None:
     return made if agrees and found.n == same.n else None
 
 
+def _curtailed_again(*counts: Any) -> Estimate:
+    successes, trials, population, _, _, confidence = counts
+    return curtailed(successes, trials, population, confidence)
+
+
 _AGAIN: dict[str, tuple[Callable[..., Estimate], tuple[str, ...]]] = {
     "clopper-pearson": (proportion, ("successes", "trials")),
+    "curtailed-clopper-pearson": (_curtailed_again, ("successes", "trials", "population", "least", "most")),
     "mcnemar-exact-bonferroni": (paired_difference, ("only_first", "only_second", "records")),
 }
 

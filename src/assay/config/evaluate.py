@@ -36,6 +36,10 @@ class EvaluateConfig(Section):
         seed: of every attack.
         threads: blocks of 256 records attacked at the same time, one torch thread each; changes no number.
         limit: evaluate at most this many records, drawn by the seed; 0 for all.
+        decide: name of an estimate and the value that a rule holds it to, such as ``robust_accuracy/linf:0.1: 0.5``.
+            When any is given, records come in random order and the evaluation stops as soon as the verdict on each is
+            what all records would say, but for a chance of one in a thousand. With a champion to compare, all are
+            measured.
         limit_s: seconds for the attacks on one model; then no other attack is begun, the evidence says that it was cut
             short, and no gate decides on it. 0 for no limit, so that the same inputs always give the same numbers.
         device: ``auto`` takes a GPU where there is one; the evidence says which it was.
@@ -50,6 +54,7 @@ class EvaluateConfig(Section):
     seed: int = pydantic.Field(default=0, ge=0, lt=2**53)
     threads: int = pydantic.Field(default=2, ge=1, le=256)
     limit: int = pydantic.Field(default=0, ge=0)
+    decide: dict[str, float] = pydantic.Field(default_factory=dict)
     limit_s: float = pydantic.Field(default=0.0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

@@ -12,11 +12,11 @@ BLOCK_RECORDS = 256
 __all__ = ["BLOCK_RECORDS", "block_count", "block_rows"]
 
 
-def block_count(records: int) -> int:
-    """How many blocks so many records make; the last may be shorter."""
-    return -(-records // BLOCK_RECORDS)
+def block_count(records: int, size: int = BLOCK_RECORDS) -> int:
+    """How many blocks of a size so many records make; the last may be shorter."""
+    return -(-records // size)
 
 
-def block_rows(index: int, records: int) -> slice:
+def block_rows(index: int, records: int, size: int = BLOCK_RECORDS) -> slice:
     """The rows of one block."""
-    return slice(index * BLOCK_RECORDS, min((index + 1) * BLOCK_RECORDS, records))
+    return slice(index * size, min((index + 1) * size, records))

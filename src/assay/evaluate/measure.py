@@ -14,7 +14,7 @@ from torch import nn
 
 from assay.attacks.geometry import Attack
 from assay.evaluate import soundness
-from assay.evaluate.blocks import block_count, block_rows
+from assay.evaluate.blocks import BLOCK_RECORDS, block_count, block_rows
 from assay.evaluate.ladder import Broken, Rung, climb
 from assay.evaluate.outcomes import STANDS, WRONG, BlockOutcome, Example, Ints, Outcomes
 from assay.evaluate.probes import Trigger
@@ -49,6 +49,7 @@ class Plan:
         seed: of every attack.
         triggers: to probe with.
         limit_s: seconds after which no attack is begun; 0 for no limit.
+        block_records: size of a block; small ones where the evaluation may stop after any.
     """
 
     threats: tuple[ThreatModel, ...]
@@ -56,6 +57,7 @@ class Plan:
     seed: int = 0
     triggers: tuple[Trigger, ...] = ()
     limit_s: float = 0.0
+    block_records: int = BLOCK_RECORDS
 
     @property
     def strongest(self) -> Rung:
@@ -79,6 +81,10 @@ class Plan:
             Rung(SEARCH, RandomSearch()),
         )
 
+    def until(self) -> float:
+        """The instant of the monotonic clock at which time runs out, when it begins now."""
+        return time.monotonic() + self.limit_s if self.limit_s else math.inf
+
     @property
     def names(self) -> list[str]:
         """The rungs of the ladder, in order; number 1 is the first."""
@@ -100,6 +106,7 @@ def measure(
     blocks: Iterable[int] | None = None,
     checks: bool = True,
     workers: int = 1,
+    until: float | None = None,
 ) -> Outcomes:
     """Measure a model on some blocks of the records.
 
@@ -112,13 +119,14 @@ def measure(
         checks: probe triggers, draw the curve and check soundness too; a champion is measured without.
         workers: blocks that are attacked at the same time. With one torch thread each, as many as there are cores are
             faster than one block on all cores, and no number depends on how many there are.
+        until: the instant of the monotonic clock at which time runs out; by default what the plan says from now.
 
     Returns:
         What happened to every record of these blocks.
     """
-    chosen = sorted(range(block_count(len(x))) if blocks is None else set(blocks))
+    chosen = sorted(range(block_count(len(x), plan.block_records)) if blocks is None else set(blocks))
     model = differentiable(model)
-    until = time.monotonic() + plan.limit_s if plan.limit_s else math.inf
+    until = plan.until() if until is None else until
     with ThreadPoolExecutor(workers) as pool:
         done = pool.map(lambda index: _block(model, x, y, plan, index, checks, until), chosen)
         return Outcomes(tuple(track(done, "attack", len(chosen))))
@@ -127,7 +135,7 @@ def measure(
 def _block(
     model: nn.Module, x: torch.Tensor, y: torch.Tensor, plan: Plan, index: int, checks: bool, until: float
 ) -> BlockOutcome:
-    rows = block_rows(index, len(x))
+    rows = block_rows(index, len(x), plan.block_records)
     x, y = x[rows], y[rows]
     tallies: dict[str, int] = {}
     by: dict[str, Ints] = {}

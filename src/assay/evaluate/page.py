@@ -14,7 +14,7 @@ from assay.estimate import Estimate
 from assay.evaluate import summary
 from assay.evaluate.holdout import Holdout
 from assay.evaluate.measure import Plan
-from assay.evaluate.outcomes import Example, Outcomes
+from assay.evaluate.outcomes import Example, Ints, Outcomes
 from assay.evidence import Evidence
 from assay.report import html, pictures, plots
 from assay.threat import ThreatModel
@@ -26,7 +26,13 @@ __all__ = ["write_page"]
 
 
 def write_page(
-    path: Path, evidence: Evidence, outcomes: Outcomes, data: Holdout, plan: Plan, confidence: float
+    path: Path,
+    evidence: Evidence,
+    outcomes: Outcomes,
+    data: Holdout,
+    plan: Plan,
+    confidence: float,
+    labels: Ints | None = None,
 ) -> None:
     """Write the page whole.
 
@@ -37,16 +43,19 @@ def write_page(
         data: the records.
         plan: what was measured.
         confidence: of the intervals on the page.
+        labels: of all records, where the evaluation stopped before the last.
     """
+    every = data.y if labels is None else labels
+    part = "" if len(every) == len(data.y) else f" of {len(every)}, enough for the verdict"
     text = html.page(
         "Evaluation",
         _answer(evidence),
         html.section("Estimates", _intervals(evidence), _table(evidence.estimates)),
-        *(_threat(outcomes, data, plan, threat, confidence) for threat in plan.threats),
-        html.section("By class", _classes(outcomes, data, plan, confidence)),
+        *(_threat(outcomes, data, plan, threat, confidence, every) for threat in plan.threats),
+        html.section("By class", _classes(outcomes, data, plan, confidence, every)),
         html.section("Soundness", _soundness(evidence), lead="Each check can only take trust away."),
         html.section("Subjects", html.facts({name: html.digest(value) for name, value in evidence.subjects.items()})),
-        lead=f"{len(data.rows)} records, intervals of {confidence:.0%} confidence.",
+        lead=f"{len(data.rows)} records{part}, intervals of {confidence:.0%} confidence.",
         kicker=f"evidence {evidence.id[:12]}",
     )
     write_file(path, text.encode())
@@ -71,8 +80,10 @@ def _table(estimates: dict[str, Estimate]) -> Markup:
     return html.table(["estimate", "value", "records", "method"], rows)
 
 
-def _threat(outcomes: Outcomes, data: Holdout, plan: Plan, threat: ThreatModel, confidence: float) -> Markup:
-    *points, (box, anywhere) = summary.curve(outcomes, plan, threat, data.x[0].size, confidence)
+def _threat(
+    outcomes: Outcomes, data: Holdout, plan: Plan, threat: ThreatModel, confidence: float, labels: Ints
+) -> Markup:
+    *points, (box, anywhere) = summary.curve(outcomes, plan, threat, data.x[0].size, confidence, labels)
     estimates = [estimate for _, estimate in points]
     drawn = plots.curve(
         [radius for radius, _ in points],
@@ -113,10 +124,11 @@ def _picture(image: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[An
     return np.moveaxis(image, 0, 2) if image.shape[0] == 3 else image[0]
 
 
-def _classes(outcomes: Outcomes, data: Holdout, plan: Plan, confidence: float) -> Markup:
+def _classes(outcomes: Outcomes, data: Holdout, plan: Plan, confidence: float, labels: Ints) -> Markup:
     names = data.dataset.manifest.content.classes
     rows = [
-        (name, count, *shares) for name, count, shares in summary.per_class(outcomes, data.y, names, plan, confidence)
+        (name, count, *shares)
+        for name, count, shares in summary.per_class(outcomes, data.y, names, plan, confidence, labels)
     ]
     return html.table(["class", "records", "clean accuracy", *(f"robust {t.key}" for t in plan.threats)], rows)
 

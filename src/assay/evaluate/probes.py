@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pydantic
 import torch
 from torch import nn
 
 from assay.data.records import require_name
 from assay.errors import UnfitInput, UnknownName
-from assay.estimate import Estimate, proportion
+from assay.estimate import Estimate, curtailed
 from assay.poison import triggers as poison
 from assay.poison.triggers import Images
 
@@ -112,14 +113,23 @@ def read_triggers(given: Sequence[Mapping[str, Any]]) -> tuple[Trigger, ...]:
     return made
 
 
-def backdoor_success(tallies: Mapping[str, int], triggers: Sequence[Trigger], confidence: float) -> dict[str, Estimate]:
-    """One estimate a trigger: `backdoor_success`, with the trigger's name behind it when there are several."""
-    return {
-        "backdoor_success" if len(triggers) == 1 else f"backdoor_success/{trigger.name}": proportion(
-            tallies[f"probe/{trigger.name}/hits"], tallies[f"probe/{trigger.name}/trials"], confidence
-        )
-        for trigger in triggers
-    }
+def backdoor_success(
+    tallies: Mapping[str, int],
+    triggers: Sequence[Trigger],
+    confidence: float,
+    labels: npt.NDArray[np.int64] | None = None,
+) -> dict[str, Estimate]:
+    """One estimate a trigger: `backdoor_success`, with the trigger's name behind it when there are several.
+
+    Of an evaluation that stopped before the end, ``labels`` are those of all records.
+    """
+    found = {}
+    for trigger in triggers:
+        hits, trials = (tallies[f"probe/{trigger.name}/{part}"] for part in ("hits", "trials"))
+        total = trials if labels is None else int((labels != trigger.target).sum())
+        name = "backdoor_success" if len(triggers) == 1 else f"backdoor_success/{trigger.name}"
+        found[name] = curtailed(hits, trials, total, confidence)
+    return found
 
 
 def _read(document: Mapping[str, Any]) -> Trigger:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,17 @@ from assay.config.evaluate import EvaluateConfig
 from assay.config.root import Target
 from assay.data.files import write_file
 from assay.errors import UnfitInput
-from assay.estimate import Estimate
+from assay.estimate import RISK, Estimate
 from assay.evaluate import soundness, summary
-from assay.evaluate.blocks import BLOCK_RECORDS
 from assay.evaluate.champion import champion_folder, find_champion
 from assay.evaluate.deliver import deliver
 from assay.evaluate.holdout import Holdout, read_holdout, require_fit, unseen
 from assay.evaluate.ladder import ladder
 from assay.evaluate.measure import Plan, measure
-from assay.evaluate.outcomes import Outcomes, outcomes_bytes
+from assay.evaluate.outcomes import Ints, Outcomes, outcomes_bytes
 from assay.evaluate.page import write_page
 from assay.evaluate.probes import read_triggers
+from assay.evaluate.sequential import LOOK_RECORDS, first, measure_until, shuffled
 from assay.evidence import Evidence
 from assay.models.fit import deterministic
 from assay.models.folder import LoadedModel, load_model
@@ -77,7 +77,7 @@ def evaluate(
         run: id of the pipeline run.
 
     Returns:
-        evidence (path), evidence_id, estimates, sound, soundness, truncated.
+        evidence (path), evidence_id, estimates, sound, soundness, truncated, records {measured, of}.
 
     Raises:
         UnfitInput: a broken model or dataset, records that do not fit the model, an epsilon that does not fit the box.
@@ -91,12 +91,15 @@ def evaluate(
         plan = make_plan(config, candidate.spec)
         record.uses(data.dataset, "holdout")
         record.reads("model", candidate.digest)
-        found = _measure(candidate, data, plan, config, target, record)
-        estimates = _estimates(found, plan, config.confidence)
+        if config.decide:
+            data, plan = shuffled(data, config.seed), replace(plan, block_records=LOOK_RECORDS)
+        found, labels = _measure(candidate, data, plan, config, target, record), data.y
+        data = first(data, len(found.outcomes.predicted))
+        estimates = _estimates(found, plan, config, labels)
         made = Evidence(
             subjects=_subjects(candidate, data, found.champion),
             estimates=estimates,
-            measured=_how(candidate, data, plan, config, target),
+            measured=_how(candidate, data, plan, config, target, len(labels)),
             soundness=found.soundness,
             truncated=found.truncated,
             run={
@@ -112,7 +115,7 @@ def evaluate(
         rows = outcomes_bytes(data.record_ids, data.y, found.outcomes, plan.names, found.champion_outcomes)
         write_file(outcomes, rows)
         if page is not None:
-            write_page(page, made, found.outcomes, data, plan, config.confidence)
+            write_page(page, made, found.outcomes, data, plan, config.confidence, labels)
             record.shows(page)
         deliver(made, evidence, record.workspace)
         record.writes("evidence", made.id)
@@ -125,6 +128,7 @@ def evaluate(
         "sound": made.sound,
         "soundness": made.soundness,
         "truncated": made.truncated,
+        "records": {"measured": len(data.rows), "of": len(labels)},
     }
 
 
@@ -162,7 +166,12 @@ def _measure(
     x, y = torch.from_numpy(data.x).to(device), torch.from_numpy(data.y).to(device)
     champion = find_champion(record.workspace, target, candidate.digest) if target else ""
     workers = config.threads if device.type == "cpu" else 1
-    outcomes = measure(candidate.module.to(device), x, y, plan, workers=workers)
+    module = candidate.module.to(device)
+    if config.decide and not champion:
+        outcomes = measure_until(module, x, y, plan, config.decide, config.confidence, workers=workers)
+        x, y = x[: len(outcomes.predicted)], y[: len(outcomes.predicted)]
+    else:
+        outcomes = measure(module, x, y, plan, workers=workers)
     said = soundness.verdicts(outcomes, y, plan, x[0].numel())
     said["holdout_unseen"] = unseen(data, candidate.spec.trained.dataset, record.ledger)
     if not champion:
@@ -175,10 +184,11 @@ def _measure(
     return _Measured(outcomes, champion, held, said)
 
 
-def _estimates(found: _Measured, plan: Plan, confidence: float) -> dict[str, Estimate]:
-    estimates = summary.estimates(found.outcomes, plan, confidence)
+def _estimates(found: _Measured, plan: Plan, config: EvaluateConfig, labels: Ints) -> dict[str, Estimate]:
+    risk = RISK / max(1, len(config.decide))
+    estimates = summary.estimates(found.outcomes, plan, config.confidence, labels, risk)
     if found.champion_outcomes is not None:
-        estimates |= summary.against_champion(found.outcomes, found.champion_outcomes, plan, confidence)
+        estimates |= summary.against_champion(found.outcomes, found.champion_outcomes, plan, config.confidence)
     return estimates
 
 
@@ -198,6 +208,7 @@ def _how(
     plan: Plan,
     config: EvaluateConfig,
     target: Target | None,
+    population: int,
 ) -> dict[str, Any]:
     """Everything that another measurement would have to share to give the same numbers."""
     trained = candidate.spec.trained
@@ -214,7 +225,10 @@ def _how(
         "records": len(data.rows),
         "limit": config.limit,
         "limit_s": config.limit_s,
-        "block_records": BLOCK_RECORDS,
+        "sequential": {"decide": dict(config.decide), "risk": RISK, "population": population}
+        if config.decide
+        else None,
+        "block_records": plan.block_records,
         "seed": config.seed,
         "confidence": config.confidence,
         "threads": torch.get_num_threads(),
