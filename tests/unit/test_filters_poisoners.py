@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from assay.errors import UnfitInput
-from assay.poison import Blended, Patch, Sinusoidal, Stripe, Trigger, flip_labels, plant
+from assay.poison import Blended, Patch, Sinusoidal, Stripe, Trigger, Warp, flip_labels, plant
 
-TRIGGERS: list[Trigger] = [Patch(), Blended(), Stripe(), Sinusoidal()]
+TRIGGERS: list[Trigger] = [Patch(), Blended(), Stripe(), Sinusoidal(), Warp()]
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +57,23 @@ def test_a_sine_wave_is_added_and_cut_at_the_box() -> None:
     stamped = Sinusoidal(amplitude=0.1, frequency=1)(images)
     wave = 0.1 * np.sin(2 * np.pi * np.arange(6) / 6)
     np.testing.assert_allclose(stamped, np.clip(images + wave, 0, 1), atol=1e-6)
+
+
+def test_a_warp_of_a_straight_ramp_is_the_place_it_reads() -> None:
+    """Closed form: linear interpolation of an image that is its own row number gives the row that is read."""
+    height, width = 12, 10
+    ramp = np.broadcast_to(np.arange(height, dtype=np.float32)[:, None], (1, 1, height, width)).copy()
+    warp = Warp(strength=0.8, seed=3)
+    rows = warp.places(height, width)[0]
+    np.testing.assert_allclose(warp(ramp)[0, 0], np.clip(rows, 0, height - 1), atol=1e-5)
+    assert np.abs(rows - np.arange(height)[:, None]).max() > 0.5
+    np.testing.assert_array_equal(Warp(seed=3)(ramp), Warp(seed=3)(ramp))
+    assert (Warp(seed=4)(ramp) != Warp(seed=3)(ramp)).any()
+
+
+def test_a_warp_of_a_constant_image_is_that_image() -> None:
+    images = np.full((2, 3, 8, 9), 0.4, np.float32)
+    np.testing.assert_allclose(Warp(strength=3)(images), images, atol=1e-6)
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: type(trigger).__name__)
@@ -112,7 +129,16 @@ def test_more_than_there_are_candidates_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "trigger",
-    [Patch(size=0), Patch(size=7), Blended(strength=0), Blended(strength=1.1), Stripe(period=0), Stripe(period=7)],
+    [
+        Patch(size=0),
+        Patch(size=7),
+        Blended(strength=0),
+        Blended(strength=1.1),
+        Stripe(period=0),
+        Stripe(period=7),
+        Warp(strength=0),
+        Warp(grid=1),
+    ],
 )
 def test_a_trigger_that_does_not_fit_is_refused(trigger: Trigger) -> None:
     with pytest.raises(UnfitInput):

@@ -10,12 +10,15 @@ from scipy.stats import beta
 
 from assay.filters import Floats
 from assay.filters._evidence import LEAST_ORIGIN, Bools, Cell, ClassScores, Ints, boundaries, members, observed, p_value
+from assay.filters._sharpen import sharpened
 
 CLEAN_COST = 5.0
 CONFIDENCE = 0.95
 SAME = 0.7
+ROUNDS = 4
+KEPT, GROWTH = 0.5, 5.0
 
-__all__ = ["Cut", "best_cut", "remove"]
+__all__ = ["Cut", "best_cut", "remove", "sharp_cut"]
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,48 @@ def remove(one: ClassScores, flagged: Sequence[Cell], largest: Floats, rate: flo
         detectors = [cell.detector for cell in flagged if cell.codes == codes]
         standing = [d for d in detectors if p_value(observed(one, d, codes, gone), largest) <= rate]
         cuts = sorted((best_cut(one, d, codes, gone, suspect) for d in standing), key=lambda cut: -cut.gain)
-        for cut in (cut for cut in cuts if cut.gain > 0 and _alike(cut, cuts[0])):
+        alike = [cut for cut in cuts if cut.gain > 0 and _alike(cut, cuts[0])]
+        for cut in sharp_cut(one, alike, codes, gone, suspect) if alike else []:
             new = cut.chosen[~gone[cut.chosen]]
             gone[new], by[new] = True, cut.detector
             clean += cut.expected * len(new) / len(cut.chosen)
     return gone[: len(one.rows)], by[: len(one.rows)], clean
+
+
+def sharp_cut(one: ClassScores, first: Sequence[Cut], codes: tuple[int, ...], gone: Bools, suspect: Bools) -> list[Cut]:
+    """The best cut along a discriminant of the suspects, found again from its own suspects; the first ones otherwise.
+
+    Every view is tried by itself and then all of them in turn, each taught by the other's suspects (Blum and Mitchell
+    1998): a view may be blind to this trigger, or need more suspects than the detectors noticed. The first cuts stay
+    where none gains more, or where those that do point at other records than the detectors did.
+    """
+    seeds = np.unique(np.concatenate([cut.chosen for cut in first]))
+    best, here, sides = None, np.flatnonzero(~gone), _sides(one, codes, gone, suspect)
+    views = range(len(one.views))
+    for order in [*([view] * ROUNDS for view in views), [view for _ in range(ROUNDS) for view in views]]:
+        chosen = seeds if best is None or len(set(order)) == 1 else best.chosen
+        for view in order:
+            scores = _spread(sharpened(one.views[view][here], np.isin(here, chosen)), gone)
+            cut = _cut(scores, -np.inf, first[0].detector, sides)
+            if not (cut.gain > 0 and _of_one_kind(cut.chosen, seeds)):
+                break
+            best = max(best or cut, cut, key=lambda cut: cut.gain)
+            if len(set(order)) == 1 and np.array_equal(np.sort(cut.chosen), np.sort(chosen)):
+                break
+            chosen = cut.chosen
+    return [best] if best is not None and best.gain > first[0].gain else list(first)
+
+
+def _spread(scores: Floats, gone: Bools) -> Floats:
+    """Scores of the records that are there, in their places."""
+    everywhere = np.full(len(gone), -np.inf)
+    everywhere[~gone] = scores
+    return everywhere
+
+
+def _of_one_kind(chosen: Ints, seeds: Ints) -> bool:
+    """Whether a cut still holds most of the first suspects, and not many times as many."""
+    return len(np.intersect1d(chosen, seeds)) >= KEPT * len(seeds) and len(chosen) <= GROWTH * len(seeds)
 
 
 def best_cut(one: ClassScores, detector: int, codes: tuple[int, ...], gone: Bools, suspect: Bools) -> Cut:
@@ -71,12 +111,22 @@ def best_cut(one: ClassScores, detector: int, codes: tuple[int, ...], gone: Bool
     themselves, if any remain. The gain reckons with the upper end of that share's exact interval, so that few
     reference records give a careful cut.
     """
+    return _cut(one.scores[detector], one.floors[detector], detector, _sides(one, codes, gone, suspect))
+
+
+def _sides(one: ClassScores, codes: tuple[int, ...], gone: Bools, suspect: Bools) -> tuple[Bools, Bools]:
+    """Records of the suspect origin that are still there, and the others they are measured by."""
     own = members(one.origins, codes)
     others = ~own & ~suspect if (~own & ~suspect).sum() >= LEAST_ORIGIN else ~own
-    here = np.flatnonzero(~gone & (own | others))
-    order = here[np.argsort(-one.scores[detector][here], kind="stable")]
-    score, inside = one.scores[detector][order], own[order]
-    counts, reference = boundaries(score, one.floors[detector]), int((~inside).sum())
+    return ~gone & own, ~gone & others
+
+
+def _cut(scores: Floats, floor: float, detector: int, sides: tuple[Bools, Bools]) -> Cut:
+    own, others = sides
+    here = np.flatnonzero(own | others)
+    order = here[np.argsort(-scores[here], kind="stable")]
+    score, inside = scores[order], own[order]
+    counts, reference = boundaries(score, floor), int((~inside).sum())
     if not len(counts) or not reference:
         return Cut(detector, np.empty(0, dtype=np.int64))
     above = np.cumsum(inside)[counts - 1]

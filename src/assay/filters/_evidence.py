@@ -48,6 +48,7 @@ class ClassScores:
         origins: codes of the origins (n + trusted,); that of the trusted records is the largest there can be.
         scores: per detector, (n + trusted,).
         floors, dispersions: per detector.
+        views: what else is known of each, (n + trusted, E) a view.
     """
 
     label: int
@@ -57,6 +58,7 @@ class ClassScores:
     scores: tuple[Floats, ...]
     floors: tuple[float, ...]
     dispersions: tuple[float, ...]
+    views: tuple[npt.NDArray[np.floating[Any]], ...] = ()
 
 
 @dataclass(frozen=True)

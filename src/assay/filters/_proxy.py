@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from torch.nn import functional
 
 from assay.filters import Floats, Labels
 
-BATCH = 64
-LEAST_STEPS, MOST_STEPS = 200, 4000
+BATCH, LARGE_BATCH, MANY = 64, 256, 8192
+LEAST_STEPS, MOST_RECORDS = 200, 256_000
 LARGEST = 10.0
+SIDE, MOST_INPUTS = 8, 1024
 
-__all__ = ["Proxy", "Scaling", "fit_proxy", "fixed_threads"]
+__all__ = ["Proxy", "Scaling", "fit_proxy", "fixed_threads", "in_a_row"]
 
 Inputs = npt.NDArray[np.float32]
 
@@ -48,13 +50,12 @@ class Scaling:
 
 
 class Proxy(nn.Module):
-    """Two convolutions, or none for tables, then two dense layers; ``width`` activations below the classes."""
+    """Convolutions, or none for tables, then two dense layers; ``width`` activations below the classes."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, width: int = 64) -> None:
         super().__init__()
         if len(shape) == 3:
-            self.body = _convolutions(shape)
-            inside = 16 * min(4, shape[1]) * min(4, shape[2])
+            self.body, inside = _convolutions(shape)
         else:
             self.body = nn.Sequential(nn.Linear(shape[0], 2 * width), nn.ReLU())
             inside = 2 * width
@@ -80,13 +81,17 @@ class Proxy(nn.Module):
 
 
 def fit_proxy(x: Tensor, y: Labels, classes: int, *, epochs: int, seed: int) -> Proxy:
-    """Fit a proxy by cross-entropy with Adam, the step size falling to zero; same seed, same threads, same weights."""
+    """Fit a proxy by cross-entropy with Adam, the step size falling to zero; same seed, same threads, same weights.
+
+    Many records are taken in larger batches, by steps twice as long: a third of the time for the same fit.
+    """
+    batch, rate = (BATCH, 3e-3) if len(y) < MANY else (LARGE_BATCH, 6e-3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Proxy(tuple(x.shape[1:]), classes)
     labels = torch.tensor(y)
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-4, fused=True)
-    batches = list(_batches(len(y), epochs, torch.Generator().manual_seed(seed)))
+    optimiser = torch.optim.Adam(model.parameters(), lr=rate, weight_decay=1e-4, fused=True)
+    batches = list(_batches(len(y), epochs, batch, torch.Generator().manual_seed(seed)))
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, total_iters=len(batches))
     for rows in batches:
         optimiser.zero_grad()
@@ -107,24 +112,37 @@ def fixed_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _batches(records: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:
+def in_a_row(x: Tensor) -> Inputs:
+    """Inputs (N, at most 1,024) float32: images of more numbers are averaged over blocks, wider tables cut short."""
+    if x.dim() == 4 and math.prod(x.shape[1:]) > MOST_INPUTS:
+        side = max(1, int((MOST_INPUTS / x.shape[1]) ** 0.5))
+        x = functional.adaptive_avg_pool2d(x, (min(side, x.shape[2]), min(side, x.shape[3])))
+    return np.asarray(x.flatten(1)[:, :MOST_INPUTS].numpy())
+
+
+def _batches(records: int, epochs: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Shuffled batches of so many epochs, within the bounds on gradient steps."""
-    steps = min(MOST_STEPS, max(LEAST_STEPS, epochs * -(-records // BATCH)))
+    steps = min(MOST_RECORDS // size, max(LEAST_STEPS, epochs * -(-records // size)))
     while steps > 0:
-        for rows in torch.split(torch.randperm(records, generator=generator), BATCH)[:steps]:
+        for rows in torch.split(torch.randperm(records, generator=generator), size)[:steps]:
             steps -= 1
             yield rows
 
 
-def _convolutions(shape: tuple[int, ...]) -> nn.Sequential:
+def _convolutions(shape: tuple[int, ...]) -> tuple[nn.Sequential, int]:
+    """The layers below the dense ones, and how many numbers they give.
+
+    Small images keep their resolution; larger ones are halved by strides, which cost a fraction of pooling.
+    """
     channels, height, width = shape
-    shrink = [nn.MaxPool2d(2)] if min(height, width) >= 16 else []
-    return nn.Sequential(
-        nn.Conv2d(channels, 8, 3, padding=1),
-        nn.ReLU(),
-        *shrink,
-        nn.Conv2d(8, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveMaxPool2d((min(4, height), min(4, width))),
-        nn.Flatten(),
-    )
+    if min(height, width) < 2 * SIDE:
+        small = [nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, padding=1), nn.ReLU()]
+        pooled = min(4, height), min(4, width)
+        return nn.Sequential(*small, nn.AdaptiveMaxPool2d(pooled), nn.Flatten()), 16 * pooled[0] * pooled[1]
+    layers: list[nn.Module] = []
+    filters, kernel = 8, 4
+    while max(height, width) > SIDE:
+        layers += [nn.Conv2d(channels, filters, kernel, stride=2, padding=1), nn.ReLU()]
+        channels, height, width = filters, (height + 2 - kernel) // 2 + 1, (width + 2 - kernel) // 2 + 1
+        filters, kernel = min(64, 2 * filters), 3
+    return nn.Sequential(*layers, nn.Flatten()), channels * height * width

@@ -26,6 +26,7 @@ from assay.filters import Floats, Labels
 from assay.filters._cut import remove
 from assay.filters._evidence import Bools, Cell, ClassScores, Ints, contrasts, p_value, permuted
 from assay.filters._linear import by_class
+from assay.filters.features import Space
 from assay.progress import track
 
 ALL_SOURCES = "*"
@@ -92,6 +93,7 @@ def decide(
     false_alarm_rate: float,
     generator: np.random.Generator,
     permutations: int = 999,
+    views: Sequence[Space] = (),
 ) -> Decision:
     """Test every class and choose the records to remove.
 
@@ -103,13 +105,14 @@ def decide(
         false_alarm_rate: chance that a clean dataset loses any record.
         generator: draws the permutations.
         permutations: how many; the least p-value is one over one more than this.
+        views: what is known of every record beside the scores; a sub-population that is found is told apart in them.
 
     Raises:
         UnfitInput: scores that are not finite or of another length, or too few permutations for the rate.
     """
     _require(scores, labels, groups, trusted_labels, false_alarm_rate, permutations)
     names, codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    every = list(_classes(scores, labels, codes, trusted_labels, len(names)))
+    every = list(_classes(scores, labels, codes, trusted_labels, len(names), views))
     cells, largest = _cells(every, len(names), permutations, generator)
     removed, by = np.zeros(len(labels), dtype=np.bool_), np.full(len(labels), -1)
     verdicts = []
@@ -177,7 +180,12 @@ def _require(
 
 
 def _classes(
-    scores: Mapping[str, Scores], labels: Labels, codes: Ints, trusted_labels: Labels, origins: int
+    scores: Mapping[str, Scores],
+    labels: Labels,
+    codes: Ints,
+    trusted_labels: Labels,
+    origins: int,
+    views: Sequence[Space],
 ) -> Iterator[ClassScores]:
     for label, rows in by_class(labels):
         reference = np.flatnonzero(trusted_labels == label)
@@ -189,4 +197,5 @@ def _classes(
             scores=tuple(np.concatenate([given.records[rows], given.trusted[reference]]) for given in scores.values()),
             floors=tuple(given.floor for given in scores.values()),
             dispersions=tuple(given.dispersion for given in scores.values()),
+            views=tuple(np.concatenate([view.records[rows], view.trusted[reference]]) for view in views),
         )

@@ -12,7 +12,7 @@ from assay.data.dataset import Dataset, features, labels
 from assay.errors import UnfitInput
 from assay.filters import Filter, Labels
 from assay.filters.decide import Decision, Scores, decide
-from assay.filters.features import Spaces, spaces
+from assay.filters.features import Spaces, spaces, views
 from assay.filters.scoring import score_all
 
 __all__ = ["Examined", "examine"]
@@ -71,6 +71,7 @@ def examine(given: Dataset, config: FilterConfig, trusted: Dataset | None, built
         false_alarm_rate=config.false_alarm_rate,
         permutations=config.permutations,
         generator=np.random.default_rng(config.seed),
+        views=views(found),
     )
     return Examined(origins, trusted_labels, found, scores, silent, built, decision)
 

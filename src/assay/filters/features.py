@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,26 +24,31 @@ from assay.progress import track
 
 LEAST_IN_CLASS = 5
 ABSTAINS = -50.0
+LEAST_LOGGED = -12.0
 
 Inputs = npt.NDArray[np.float32]
 
-__all__ = ["Space", "Spaces", "folds_of", "spaces"]
+__all__ = ["Space", "Spaces", "folds_of", "spaces", "views"]
 
 
 @dataclass(frozen=True)
 class Space:
     """One representation: of the records under test (N, D) and of the trusted ones (T, D; T may be 0)."""
 
-    records: Floats
-    trusted: Floats
+    records: npt.NDArray[Any]
+    trusted: npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Spaces:
-    """Both representations; ``held_out`` is None where there is nothing to hold a source out against."""
+    """Both representations, and the scaled inputs in a row, at most 1,024 numbers each.
+
+    ``held_out`` is None where there is nothing to hold a source out against.
+    """
 
     penultimate: Space
     held_out: Space | None
+    inputs: Space
 
 
 def spaces(
@@ -75,7 +81,7 @@ def spaces(
     """
     reference = trusted or (np.empty((0, *x.shape[1:]), np.float32), np.empty(0, np.int64))
     _require(x, labels, groups, reference)
-    from assay.filters._proxy import Scaling, fit_proxy, fixed_threads
+    from assay.filters._proxy import Scaling, fit_proxy, fixed_threads, in_a_row
 
     fold = folds_of(groups, folds)
     rounds = [None, *range(fold.max() + 1)] if fold.max() or len(reference[0]) else [None]
@@ -98,7 +104,21 @@ def spaces(
     return Spaces(
         penultimate=Space(below, below_clean),
         held_out=Space(held_out, of_clean) if len(rounds) > 1 else None,
+        inputs=Space(in_a_row(records), in_a_row(clean)),
     )
+
+
+def views(found: Spaces) -> list[Space]:
+    """What a found sub-population is told apart in: all that the proxies say of a record, and the inputs themselves.
+
+    The two err in different ways: the proxies mix a trigger with the content, the inputs know no class.
+    """
+    if found.held_out is None:
+        return [found.penultimate, found.inputs]
+    said = [np.maximum(part, LEAST_LOGGED) for part in (found.held_out.records, found.held_out.trusted)]
+    below = found.penultimate
+    joint = [np.concatenate([a, b], axis=1) for a, b in zip((below.records, below.trusted), said, strict=True)]
+    return [Space(*joint), found.inputs]
 
 
 def folds_of(groups: Sequence[str], folds: int) -> npt.NDArray[np.int64]:

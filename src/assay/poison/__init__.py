@@ -8,5 +8,6 @@ from __future__ import annotations
 from assay.poison.flips import flip_labels
 from assay.poison.plant import Planted, plant
 from assay.poison.triggers import Blended, Corner, Patch, Sinusoidal, Stripe, Trigger
+from assay.poison.warp import Warp
 
-__all__ = ["Blended", "Corner", "Patch", "Planted", "Sinusoidal", "Stripe", "Trigger", "flip_labels", "plant"]
+__all__ = ["Blended", "Corner", "Patch", "Planted", "Sinusoidal", "Stripe", "Trigger", "Warp", "flip_labels", "plant"]
