@@ -202,3 +202,26 @@ def test_annotations_are_read_strictly(tmp_path: Path, lines: list[str]) -> None
     (tmp_path / "a.csv").write_text("\n".join(lines))
     with pytest.raises(UnfitInput):
         read_annotations(tmp_path / "a.csv", CLASSES)
+
+
+def test_a_proposed_suite_passes_every_trusted_record_and_refuses_few_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from assay.cli.main import run as cli
+
+    trusted = dataset(300, "t", colour=["red", "green", "blue"] * 100)
+    trusted.save(tmp_path / "t")
+    given = ["sanitize", str(tmp_path / "t"), "--propose", str(tmp_path / "suite.yaml"), "--json"]
+    assert cli(given) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["alarm"] == pytest.approx(6 / 301)
+    assert {it["kwargs"]["column"] for it in document["suite"]} == {"f0", "f1", "f2", "colour"}
+    other = dataset(400, "v", colour=[*["red", "green", "blue"] * 3, "puce"] * 40)
+    other.save(tmp_path / "v")
+    for name in ("t", "v"):
+        places = ["--out", str(tmp_path / f"{name}-k"), "--quarantine", str(tmp_path / f"{name}-q")]
+        assert cli(["sanitize", str(tmp_path / name), *places, "--config", str(tmp_path / "suite.yaml"), "--json"]) == 0
+        gone = json.loads(capsys.readouterr().out)["quarantined"]
+        assert gone == 0 if name == "t" else 40 <= gone <= 40 + binom.ppf(1 - 1e-6, 360, 3 * 6 / 301)
+    assert cli(given) == 2
+    assert cli(["sanitize", str(tmp_path / "t")]) == 2

@@ -12,10 +12,16 @@ from assay.cli._shared import Json, answer
 
 def command(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder of a dataset.")],
-    out: Annotated[Path, typer.Option(help="New folder for the records that stay.")],
-    quarantine: Annotated[Path, typer.Option(help="New folder for the records that leave, with their reasons.")],
+    out: Annotated[Path | None, typer.Option(help="New folder for the records that stay.")] = None,
+    quarantine: Annotated[
+        Path | None, typer.Option(help="New folder for the records that leave, with their reasons.")
+    ] = None,
     trusted: Annotated[
-        Path | None, typer.Option(metavar="DATASET", help="Trusted records, whose copies are flagged.")
+        Path | None,
+        typer.Option(metavar="DATASET", help="Trusted records: their copies are flagged, detectors measured by them."),
+    ] = None,
+    propose: Annotated[
+        Path | None, typer.Option(help="Only write a suite profiled from DATASET, of trusted records, to this file.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML of the section sanitize, or an assay.yaml.")] = None,
     page: Annotated[Path | None, typer.Option(help="HTML file for a report.")] = None,
@@ -24,8 +30,13 @@ def command(
     """Check expectations on every record and divide the dataset."""
     from assay.cli._section import read_section
     from assay.config.sanitize import SanitizeConfig
+    from assay.errors import UnfitInput
     from assay.sanitize.step import sanitize
 
+    if propose is not None:
+        return _propose(dataset, propose, json)
+    if out is None or quarantine is None:
+        raise UnfitInput("sanitize", "no --out or no --quarantine", "both, or --propose")
     document = sanitize(
         dataset,
         read_section(config, "sanitize", SanitizeConfig),
@@ -42,3 +53,13 @@ def command(
     constant = [f"  constant: {', '.join(document['constant'])}"] if document["constant"] else []
     summary = f"{document['kept']} kept, {document['quarantined']} quarantined"
     answer(document, json, [*failing, *reasons, *flags, *constant, summary])
+    return None
+
+
+def _propose(dataset: Path, out: Path, json: bool) -> None:
+    """Write a proposal and say what it would refuse."""
+    from assay.sanitize.propose import propose
+
+    document = propose(dataset, out)
+    said = f"at most a share of {document['alarm']:.3g} of clean records"
+    answer(document, json, [f"{len(document['suite'])} expectations in {out}, to be reviewed; they refuse {said}"])

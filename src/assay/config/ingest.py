@@ -109,6 +109,9 @@ class IngestConfig(Section):
         salt: mixed into the digest by which trusted records are split, so that a supplier cannot choose the side.
         overlap: what becomes of a record whose features equal those of a hold-out record.
         columns: the columns a table must have, exactly these in this order, the label among them; empty takes any.
+        near_holdout: a record this close to a hold-out record is treated like one that equals it: root-mean-square
+            distance over the numeric features, each in units of its standard deviation among trusted records (images:
+            of all pixels together). 0 asks for equal features.
         types: of CSV columns that shall not be recognised by their cells, such as ``{zip: text}``. ``time`` is an ISO
             8601 instant with its zone; it is kept in UTC, to the microsecond.
         latest: an ISO 8601 instant with zone; a row with a later one is refused. Empty refuses none.
@@ -124,6 +127,7 @@ class IngestConfig(Section):
     salt: str = "assay"
     overlap: Literal["quarantine", "flag"] = "quarantine"
     columns: tuple[str, ...] = ()
+    near_holdout: float = pydantic.Field(default=0.0, ge=0)
     types: dict[str, Literal["number", "text", "time"]] = pydantic.Field(default_factory=dict)
     latest: str = ""
     missing: tuple[str, ...] = ("",)

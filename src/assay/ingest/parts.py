@@ -16,7 +16,7 @@ from assay.data.dataset import Dataset
 from assay.data.findings import Finding, findings_bytes, tally
 from assay.data.manifest import History
 from assay.errors import Refused, UnfitInput
-from assay.ingest.holdout import held_out, overlapping
+from assay.ingest.holdout import held_out, near, overlapping
 from assay.ingest.join import classes_of, require_schema, with_keys
 from assay.ingest.rows import Rows, raw_bytes
 from assay.ingest.take import Taken, rejected_bytes
@@ -78,9 +78,11 @@ def divide(taken: Taken, config: IngestConfig, *, split: bool) -> Parts:
     held = _held(reference, config)
     holdout = reference.filter(pa.array(held))
     same = overlapping(pool, holdout) & ~named
-    copies = records.record_ids(pool.filter(pa.array(same)))
-    findings += [Finding(name, "overlap", 1.0, "holdout_record", config.overlap) for name in copies]
-    leave = named | (same & (config.overlap == "quarantine"))
+    close = near(pool, holdout, reference, config.near_holdout) & ~(same | named)
+    for mask, reason in ((same, "holdout_record"), (close, "near_holdout_record")):
+        copies = records.record_ids(pool.filter(pa.array(mask)))
+        findings += [Finding(name, "overlap", 1.0, reason, config.overlap) for name in copies]
+    leave = named | ((same | close) & (config.overlap == "quarantine"))
     parts = _without(pool, leave, classes, history, findings, _raw(read))
     return replace(
         parts,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from assay import lineage
+from assay import canonical, lineage
 from assay.config.base import parse_json
 from assay.config.sanitize import SanitizeConfig
 from assay.data import records
@@ -75,7 +75,7 @@ def sanitize(
             findings_of(given, trusted, config.annotators) if config.annotators.file else ([], [])
         )
         findings += contradicted
-        parts = split(given, findings, step="sanitize", parameters=config.to_json())
+        parts = split(given, findings, step="sanitize", parameters=_parameters(config))
         groups = removals(given, _leaving(given, parts.findings))
         if page is not None:
             from assay.sanitize.page import page_of
@@ -117,6 +117,14 @@ def _findings(
     detections = detect(dataset, passed, trusted, config)
     suspicious = [finding for detection in detections for finding in detection.findings]
     return found + outcomes_findings(outcomes) + suspicious, outcomes, detections
+
+
+def _parameters(config: SanitizeConfig) -> dict[str, Any]:
+    """The settings, a file of annotations by its SHA-256, wherever it lay."""
+    document = config.to_json()
+    if config.annotators.file:
+        document["annotators"]["file"] = canonical.file_digest(config.annotators.file)
+    return document
 
 
 def _leaving(dataset: Dataset, findings: list[Finding] | tuple[Finding, ...]) -> npt.NDArray[np.bool_]:
