@@ -198,7 +198,8 @@ def restated(found: Estimate, confidence: float) -> Estimate | None:
     estimate has: such an estimate counts at its own confidence, or not at all.
 
     Args:
-        found: a share, curtailed or not, or a paired difference, as this module makes them.
+        found: a share or a paired difference, as this module makes them; one that was curtailed stopped for its own
+            confidence, and is not made again.
         confidence: of the two-sided interval wanted.
     """
     make, names = _AGAIN.get(found.method, (None, ()))
@@ -213,14 +214,8 @@ def restated(found: Estimate, confidence: float) -> Estimate | None:
     return made if agrees and found.n == same.n else None
 
 
-def _curtailed_again(*counts: Any) -> Estimate:
-    successes, trials, population, _, _, confidence = counts
-    return curtailed(successes, trials, population, confidence)
-
-
 _AGAIN: dict[str, tuple[Callable[..., Estimate], tuple[str, ...]]] = {
     "clopper-pearson": (proportion, ("successes", "trials")),
-    "curtailed-clopper-pearson": (_curtailed_again, ("successes", "trials", "population", "least", "most")),
     "mcnemar-exact-bonferroni": (paired_difference, ("only_first", "only_second", "records")),
 }
 

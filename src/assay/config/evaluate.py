@@ -39,7 +39,7 @@ class EvaluateConfig(Section):
         decide: name of an estimate and the value that a rule holds it to, such as ``robust_accuracy/linf:0.1: 0.5``.
             When any is given, records come in random order and the evaluation stops as soon as the verdict on each is
             what all records would say, but for a chance of one in a thousand. With a champion to compare, all are
-            measured.
+            measured. Give ``confidence`` what the gate will ask then: at its policy's 0.95, 0.97 for a first attempt.
         limit_s: seconds for the attacks on one model; then no other attack is begun, the evidence says that it was cut
             short, and no gate decides on it. 0 for no limit, so that the same inputs always give the same numbers.
         device: ``auto`` takes a GPU where there is one; the evidence says which it was.
