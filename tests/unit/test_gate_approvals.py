@@ -14,6 +14,7 @@ from promotion_cases import FLOOR, TARGET, Candidate, policy
 from securesystemslib.signer import CryptoSigner
 
 from assay.approvals import approve
+from assay.claim import Claim
 from assay.cli.main import run
 from assay.config.gate import PolicyConfig
 from assay.config.root import Target
@@ -82,7 +83,11 @@ def test_a_decision_waits_for_people_and_promotes_when_they_agree(case: Case) ->
     assert last["attempt"]["number"] == first["attempt"]["number"] == 1
     said = peek(case.candidate.decision_path.read_bytes())["predicate"]
     assert {one["key"] for one in said["approvals"]} == {entry.keyid for entry in case.keys.values()}
-    assert case.candidate.promote()["promoted"] is True
+    made = case.candidate
+    claim = Claim.verify(
+        made.decision_path, made.evidence_path, made.model, TARGET, case.workspace.keyring, datetime.now(UTC)
+    )
+    assert claim.decision == last["decision_id"]
 
 
 def test_approvals_make_up_for_nothing(case: Case) -> None:
