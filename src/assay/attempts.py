@@ -72,8 +72,11 @@ def attempts(ledger: Ledger, holdout: str, target: Target) -> list[str]:
     return found
 
 
-def charge(ledger: Ledger, evidence: Evidence, target: Target) -> int:
-    """The number of the attempt that evidence is: the one it has, or the next, taken now; safe among processes.
+def charge(ledger: Ledger, evidence: Evidence, target: Target) -> list[str]:
+    """Make evidence an attempt, unless it is one already; safe among processes.
+
+    Returns:
+        The evidence ids of all attempts up to and including this one: its number is how many there are.
 
     Raises:
         UnfitInput: evidence that names no hold-out.
@@ -84,13 +87,13 @@ def charge(ledger: Ledger, evidence: Evidence, target: Target) -> int:
     for _ in range(MOST_RACES):
         there = attempts(ledger, holdout, target)
         if wanted in there:
-            return there.index(wanted) + 1
+            return there[: there.index(wanted) + 1]
         number = len(there) + 1
         try:
             ledger.put(_name(prefix, number), canonical.dumps(_document(holdout, target, number, wanted)))
         except Conflict:  # another measurement took this number
             continue
-        return number
+        return [*there, wanted]
     raise AssayError(f"ledger {prefix}", f"{MOST_RACES} lost races", "a free number", "Run it again.")
 
 

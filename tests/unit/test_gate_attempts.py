@@ -42,6 +42,13 @@ def measured(seed: int, **changes: Any) -> Evidence:
     return evidence_about("a" * 64, measured={"seed": seed}, **changes)
 
 
+def number(ledger: Ledger, evidence: Evidence, target: Target) -> int:
+    """Which attempt it is, charged now if it was none."""
+    charged = charge(ledger, evidence, target)
+    assert charged[-1] == evidence.id
+    return len(charged)
+
+
 def test_all_attempts_together_spend_alpha_and_no_more() -> None:
     """Reference: Euler's sum of inverse squares."""
     spent = math.fsum(share_of_alpha(number) for number in range(1, 100_001))
@@ -54,17 +61,17 @@ def test_all_attempts_together_spend_alpha_and_no_more() -> None:
 
 def test_the_same_measurement_is_one_attempt_whenever_and_wherever_it_is_made(ledger: Ledger) -> None:
     first = measured(0)
-    assert [charge(ledger, measured(seed), TARGET) for seed in (0, 1, 2)] == [1, 2, 3]
-    assert charge(ledger, replace(first, run={"host": "elsewhere"}), TARGET) == 1
-    assert charge(ledger, measured(3), TARGET) == 4
+    assert [number(ledger, measured(seed), TARGET) for seed in (0, 1, 2)] == [1, 2, 3]
+    assert number(ledger, replace(first, run={"host": "elsewhere"}), TARGET) == 1
+    assert number(ledger, measured(3), TARGET) == 4
     assert attempts(ledger, HOLDOUT, TARGET)[0] == first.id
 
 
 def test_each_hold_out_and_each_target_has_a_budget_of_its_own(ledger: Ledger) -> None:
     other = measured(0, subjects={"model": "a" * 64, "holdout": "e" * 64})
-    assert charge(ledger, measured(0), TARGET) == charge(ledger, other, TARGET) == 1
-    assert charge(ledger, measured(1), Target(model="digits", alias="next")) == 1
-    assert charge(ledger, measured(1), TARGET) == 2
+    assert number(ledger, measured(0), TARGET) == number(ledger, other, TARGET) == 1
+    assert number(ledger, measured(1), Target(model="digits", alias="next")) == 1
+    assert number(ledger, measured(1), TARGET) == 2
 
 
 def test_equal_records_are_one_hold_out_whatever_their_manifest_says() -> None:
@@ -90,7 +97,7 @@ def test_evidence_that_names_no_hold_out_cannot_be_charged(ledger: Ledger, subje
 def _charge_many(root: str, worker: int, told: Any) -> None:
     """40 measurements, of which every process makes the first 20 and each its own 20 others."""
     mine = [*range(20), *range(100 * (worker + 1), 100 * (worker + 1) + 20)]
-    told.put([(seed, charge(FileLedger(Path(root)), measured(seed, run={}), TARGET)) for seed in mine])
+    told.put([(seed, number(FileLedger(Path(root)), measured(seed, run={}), TARGET)) for seed in mine])
 
 
 def test_four_processes_number_their_attempts_in_one_order(tmp_path: Path, ledger: Ledger) -> None:

@@ -68,7 +68,7 @@ def test_the_page_names_every_attempt_and_what_came_of_it(candidate: Candidate, 
     answer = last.gate(page=tmp_path / "page.html")
     seen = text(tmp_path / "page.html")
     assert answer["attempt"]["number"] == 2
-    assert "Attempt 2 of 100" in seen
+    assert "Attempt 2 of 500" in seen
     assert first["evidence_id"] in seen
     assert seen.index(first["evidence_id"]) < seen.index("reject", seen.index("Attempts on this hold-out"))
 

@@ -64,7 +64,9 @@ def test_attempts_are_numbered_in_one_order_in_the_bucket_too(store: str) -> Non
     holdout = "f" * 64
     first, second = open_ledger(store), open_ledger(store)
     made = [evidence_about("a" * 64, measured={"seed": seed, "holdout_content": holdout}) for seed in range(3)]
-    told = [charge(ledger, made[seed], TARGET) for ledger, seed in ((first, 0), (second, 1), (first, 1), (second, 2))]
+    told = [
+        len(charge(ledger, made[seed], TARGET)) for ledger, seed in ((first, 0), (second, 1), (first, 1), (second, 2))
+    ]
     assert told == [1, 2, 2, 3]
     assert attempts(first, holdout, TARGET) == [each.id for each in made]
 

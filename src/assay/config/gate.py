@@ -47,7 +47,7 @@ class PolicyConfig(Section):
     accept_local_keys: bool = True
     valid_for_s: int = pydantic.Field(default=7 * 86400, ge=1)
     serve_for_s: int = pydantic.Field(default=0, ge=0)
-    attempts: int = pydantic.Field(default=100, ge=1)
+    attempts: int = pydantic.Field(default=500, ge=1)
     coarse_from: int = pydantic.Field(default=5, ge=1)
 
     @pydantic.field_validator("rules")

@@ -8,7 +8,7 @@ from typing import Any
 
 from assay import lineage
 from assay.approvals import Approval, Matter, counted
-from assay.attempts import attempts, charge, holdout_of
+from assay.attempts import charge
 from assay.canonical import read_bytes
 from assay.config.gate import PolicyConfig
 from assay.config.root import Target
@@ -183,5 +183,5 @@ def _attempt(evidence: Evidence, target: Target, workspace: Workspace, *, signed
     """The number of the attempt, charged, and the evidence ids before it; what is not signed costs nothing."""
     if not signed:
         return 1, ()
-    number = charge(workspace.ledger, evidence, target)
-    return number, tuple(attempts(workspace.ledger, holdout_of(evidence), target)[: number - 1])
+    charged = charge(workspace.ledger, evidence, target)
+    return len(charged), tuple(charged[:-1])
