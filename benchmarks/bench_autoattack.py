@@ -32,8 +32,10 @@ from torch.nn import functional
 import assay
 from assay.config.evaluate import PRESETS
 from assay.evaluate.blocks import block_count, block_rows
+from assay.evaluate.fast import fast
 from assay.evaluate.ladder import climb, ladder
 from assay.evaluate.outcomes import STANDS
+from assay.evaluate.strength import differentiable
 from assay.models.small_cnn import SmallCNN
 from assay.threat import ThreatModel
 
@@ -77,6 +79,7 @@ def compare(
     """The ladder on every block, and who stands after it and after the peer."""
     rungs = ladder(PRESETS["standard"])
     started, by = time.process_time(), []
+    model = differentiable(fast(model))
     for block in range(block_count(len(y))):
         rows = block_rows(block, len(y))
         by.append(climb(model, x[rows], y[rows], threat, rungs, seed=0, block=block).by)

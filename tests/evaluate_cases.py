@@ -94,7 +94,7 @@ class Reversed(torch.autograd.Function):
 
 
 def k_winners(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The answer for the k brightest cells of the input, the others zero: it jumps wherever two change places."""
+    """The answer for the k greatest of the input's cells, the others set to zero: it jumps where two change places."""
     noisy = x + 0.15 * torch.sin(400 * x)
     return model(torch.where(noisy >= noisy.flatten(1).kthvalue(32, dim=1).values[:, None, None, None], noisy, 0 * x))
 

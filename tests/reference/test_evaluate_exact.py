@@ -190,10 +190,21 @@ EXPECTED = {
     "reads the batch": {"two_passes_agree"},
     "knows when it is attacked": {"two_passes_agree"},
     "not a number": {"finite_logits"},
+    "tiny temperature": {"zero_gradient_share", "transfer_not_better"},
+    "saturating sigmoid": {"zero_gradient_share", "gradient_free_not_better", "transfer_not_better"},
+    "reversed gradient": {"gradient_free_not_better", "transfer_not_better", "chance_at_whole_box"},
+    "stochastic smoothing": {"two_passes_agree"},
+    "quantised to two bits": {"zero_gradient_share", "gradient_free_not_better", "transfer_not_better"},
+    "k winners": {"gradient_free_not_better"},
 }
 
 
-@pytest.mark.parametrize("mask", list(MASKS))
+FIRST_MASKS = list(MASKS)[:10]
+
+
+@pytest.mark.parametrize(
+    "mask", [*FIRST_MASKS, *(pytest.param(mask, marks=pytest.mark.slow) for mask in MASKS if mask not in FIRST_MASKS)]
+)
 def test_a_masked_model_is_unsound(mask: str) -> None:
     assert EXPECTED[mask] <= missed(Around(trained(), MASKS[mask]))
 

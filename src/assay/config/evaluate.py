@@ -16,7 +16,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "apgd": {"steps": 50, "loss": "ce"},
         "apgd_targeted": {"steps": 50, "targets": 9, "loss": "margin"},
         "fab": {"steps": 30, "targets": 3},
-        "square": {"queries": 500},
+        "square": {"queries": 3000},
     }
 }
 """Ladders by name. ``standard`` breaks what AutoAttack's standard version breaks (benchmarks/bench_autoattack.py)."""
@@ -42,6 +42,8 @@ class EvaluateConfig(Section):
             measured. Give ``confidence`` what the gate will ask then: at its policy's 0.95, 0.97 for a first attempt.
         limit_s: seconds for the attacks on one model; then no other attack is begun, the evidence says that it was cut
             short, and no gate decides on it. 0 for no limit, so that the same inputs always give the same numbers.
+        precision: in which convolutional networks are attacked; what is found counts only where the network itself is
+            wrong in float32 too. ``bfloat16`` needs a CPU that multiplies in it, or a GPU.
         device: ``auto`` takes a GPU where there is one; the evidence says which it was.
     """
 
@@ -56,6 +58,7 @@ class EvaluateConfig(Section):
     limit: int = pydantic.Field(default=0, ge=0)
     decide: dict[str, float] = pydantic.Field(default_factory=dict)
     limit_s: float = pydantic.Field(default=0.0, ge=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @pydantic.field_validator("attacks", mode="before")

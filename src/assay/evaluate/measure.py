@@ -15,6 +15,7 @@ from torch import nn
 from assay.attacks.geometry import Attack
 from assay.evaluate import soundness
 from assay.evaluate.blocks import BLOCK_RECORDS, block_count, block_rows
+from assay.evaluate.fast import exact, fast, pays
 from assay.evaluate.ladder import Broken, Rung, climb
 from assay.evaluate.outcomes import STANDS, WRONG, BlockOutcome, Example, Ints, Outcomes
 from assay.evaluate.probes import Trigger
@@ -49,6 +50,7 @@ class Plan:
         seed: of every attack.
         triggers: to probe with.
         limit_s: seconds after which no attack is begun; 0 for no limit.
+        bfloat16: attack in bfloat16; what is found counts only where the network itself, in float32, is wrong too.
         block_records: size of a block; small ones where the evaluation may stop after any.
     """
 
@@ -58,6 +60,7 @@ class Plan:
     triggers: tuple[Trigger, ...] = ()
     limit_s: float = 0.0
     block_records: int = BLOCK_RECORDS
+    bfloat16: bool = False
 
     @property
     def strongest(self) -> Rung:
@@ -125,10 +128,10 @@ def measure(
         What happened to every record of these blocks.
     """
     chosen = sorted(range(block_count(len(x), plan.block_records)) if blocks is None else set(blocks))
-    model = differentiable(model)
+    searched = differentiable(fast(model, bfloat16=plan.bfloat16)) if pays(model) else differentiable(model)
     until = plan.until() if until is None else until
     with ThreadPoolExecutor(workers) as pool:
-        done = pool.map(lambda index: _block(model, x, y, plan, index, checks, until), chosen)
+        done = pool.map(lambda index: _block(searched, x, y, plan, index, checks, until), chosen)
         return Outcomes(tuple(track(done, "attack", len(chosen))))
 
 
@@ -136,18 +139,18 @@ def _block(
     model: nn.Module, x: torch.Tensor, y: torch.Tensor, plan: Plan, index: int, checks: bool, until: float
 ) -> BlockOutcome:
     rows = block_rows(index, len(x), plan.block_records)
-    x, y = x[rows], y[rows]
+    x, y, searched, model = x[rows], y[rows], model, exact(model)
     tallies: dict[str, int] = {}
     by: dict[str, Ints] = {}
     examples: list[Example] = []
     for threat in plan.threats:
-        broken = climb(model, x, y, threat, plan.ladder, seed=plan.seed, block=index, until=until)
+        broken = climb(searched, x, y, threat, plan.ladder, seed=plan.seed, block=index, until=until)
         by[threat.key] = broken.by.cpu().numpy()
         tallies |= {f"outside/{threat.key}": broken.outside, f"not_finite/{threat.key}": broken.not_finite}
         tallies["truncated"] = tallies.get("truncated", 0) + broken.truncated
         examples += _examples(model, x, y, broken, threat, rows.start)
         if checks and not broken.truncated:
-            tallies |= _curve(model, x, y, plan, threat, index)
+            tallies |= _curve(searched, x, y, plan, threat, index)
     if checks:
         tallies |= soundness.tally(model, x, y)
         for trigger in plan.triggers:

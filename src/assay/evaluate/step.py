@@ -22,6 +22,7 @@ from assay.estimate import RISK, Estimate
 from assay.evaluate import soundness, summary
 from assay.evaluate.champion import champion_folder, find_champion
 from assay.evaluate.deliver import deliver
+from assay.evaluate.fast import supports_bfloat16
 from assay.evaluate.holdout import Holdout, read_holdout, require_fit, unseen
 from assay.evaluate.ladder import ladder
 from assay.evaluate.measure import Plan, measure
@@ -149,8 +150,16 @@ def make_plan(config: EvaluateConfig, spec: ModelSpec) -> Plan:
     triggers = read_triggers(config.triggers)
     for trigger in triggers:
         trigger.require_fit(spec.input_shape, spec.bounds, len(spec.classes))
+    half = config.precision == "bfloat16"
+    if half and _device(config).type == "cpu" and not supports_bfloat16():
+        raise UnfitInput("evaluate.precision", "bfloat16 on a CPU that does not multiply in it", "float32")
     return Plan(
-        threats=threats, rungs=ladder(config.attacks), seed=config.seed, triggers=triggers, limit_s=config.limit_s
+        threats=threats,
+        rungs=ladder(config.attacks),
+        seed=config.seed,
+        triggers=triggers,
+        limit_s=config.limit_s,
+        bfloat16=half,
     )
 
 
@@ -229,6 +238,7 @@ def _how(
         if config.decide
         else None,
         "block_records": plan.block_records,
+        "precision": config.precision,
         "seed": config.seed,
         "confidence": config.confidence,
         "threads": torch.get_num_threads(),

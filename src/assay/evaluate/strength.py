@@ -15,6 +15,7 @@ from torch import nn
 from assay.attacks.geometry import Attack, project, random_start
 from assay.attacks.objective import margin
 from assay.attacks.pgd import PGD
+from assay.evaluate.fast import exact
 from assay.threat import ThreatModel
 
 TARGETED, RESCALED, TRANSFER, SEARCH = "targeted", "rescaled", "transfer", "search"
@@ -32,12 +33,18 @@ __all__ = [
 ]
 
 
-class _Differentiable(nn.Module):
-    """The same logits; where the model gives no gradient at all, a gradient of zero."""
+class _Around(nn.Module):
+    """Something around a model; around its exact network too, where it has one beside it."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *given: object) -> None:
         super().__init__()
         self.model = model
+        if exact(model) is not model:
+            self.exact = type(self)(exact(model), *given)
+
+
+class _Differentiable(_Around):
+    """The same logits; where the model gives no gradient at all, a gradient of zero."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.model(x)
@@ -46,10 +53,10 @@ class _Differentiable(nn.Module):
         return logits
 
 
-class _Scaled(nn.Module):
+class _Scaled(_Around):
     def __init__(self, model: nn.Module, factor: float) -> None:
-        super().__init__()
-        self.model, self.factor = model, factor
+        super().__init__(model, factor)
+        self.factor = factor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.model(x) * self.factor
@@ -61,12 +68,12 @@ def differentiable(model: nn.Module) -> nn.Module:
     return _Differentiable(model).eval()
 
 
-class _Pair(nn.Module):
+class _Pair(_Around):
     """Logits (N, 2) of two classes of each record: the true one, then the one aimed at."""
 
     def __init__(self, model: nn.Module, classes: torch.Tensor) -> None:
-        super().__init__()
-        self.model, self.classes = model, classes
+        super().__init__(exact(model), classes)  # the exact network: a pair holds its rows, and lets none of them go
+        self.classes = classes
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.model(x)
