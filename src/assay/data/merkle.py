@@ -45,10 +45,12 @@ def merkle_root(leaves: list[bytes]) -> bytes:
     """Root of the tree over the leaves; of none, SHA-256 of nothing (RFC 6962, section 2.1)."""
     if not leaves:
         return hashlib.sha256(b"").digest()
-    if len(leaves) == 1:
-        return leaves[0]
-    split = 1 << (len(leaves) - 1).bit_length() - 1
-    return hashlib.sha256(b"\1" + merkle_root(leaves[:split]) + merkle_root(leaves[split:])).digest()
+    sha256, nodes = hashlib.sha256, leaves
+    while len(nodes) > 1:  # level by level, the odd one going up as it is: the same tree
+        odd = nodes[-1:] if len(nodes) % 2 else []
+        pairs = zip(nodes[::2], nodes[1::2], strict=False)
+        nodes = [sha256(b"\1" + left + right).digest() for left, right in pairs] + odd
+    return nodes[0]
 
 
 def audit_path(leaves: list[bytes], place: int) -> list[bytes]:
