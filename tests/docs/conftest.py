@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from kfp_server import serving
+
+from assay.ingest.sign import sign_batch
 
 POLICY = """\
 accept_local_keys: {local}
@@ -51,7 +55,25 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "assay.yaml").write_text(
         yaml.safe_dump(config | {"policy": yaml.safe_load(POLICY.format(local="false"))})
     )
+    deliver(folder)
     return folder
+
+
+def deliver(folder: Path) -> None:
+    """What a supplier and the reader's own people delivered, and who may deliver it."""
+    rng = np.random.default_rng(0)
+    for source, batch, count in (("vendor-a", "2026-11", 200), ("own", "labelled", 800)):
+        place = folder / "deliveries" / source / f"{batch}.csv"
+        place.parent.mkdir(parents=True)
+        rows = (f"{float(a)!r},{float(b) + k % 2!r},{k % 2}\n" for k, (a, b) in enumerate(rng.normal(size=(count, 2))))
+        place.write_text("x,y,label\n" + "".join(rows))
+    batch = folder / "deliveries/vendor-a/2026-11.csv"
+    signed = sign_batch([batch], source="vendor-a", batch="2026-11", key=str(folder / "vendor-a.pem"), new_key=True)
+    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
+    rules, detectors = (yaml.safe_load(text) for text in re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S))
+    rules["sources"]["vendor-a"]["keys"] = [signed["public"]]
+    (folder / "sources.yaml").write_text(yaml.safe_dump(rules))
+    (folder / "sanitize.yaml").write_text(yaml.safe_dump(detectors))
 
 
 @pytest.fixture(scope="session")
