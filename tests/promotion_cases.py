@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
 from dataclasses import replace
@@ -89,6 +90,15 @@ def against_champion(champion: str, only_first: int = 10, only_second: int = 10)
     base = evidence_about("a" * 64)
     difference = {"clean_accuracy_minus_champion": paired_difference(only_first, only_second, 1000)}
     return {"subjects": base.subjects | {"champion": champion}, "estimates": base.estimates | difference}
+
+
+def moved(candidate: Candidate, home: Path, patch: Any) -> Candidate:
+    """A candidate with a copy of its workspace, which the environment then names: made once, damaged often."""
+    shutil.copytree(candidate.workspace.home, home)
+    patch.setenv("ASSAY_HOME", str(home))
+    here = copy.copy(candidate)
+    here.workspace = Workspace.from_env()
+    return here
 
 
 class Candidate:

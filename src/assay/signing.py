@@ -44,6 +44,7 @@ __all__ = [
     "load_signer",
     "make_key",
     "payload_digest",
+    "payload_of",
     "peek",
     "public_entry",
     "require_valid_at",
@@ -278,9 +279,14 @@ def peek(data: bytes, where: str = "envelope") -> dict[str, Any]:
     return _statement(_envelope(data, where).payload, where)
 
 
+def payload_of(data: bytes, where: str = "envelope") -> bytes:
+    """The payload of an envelope, UNVERIFIED and not parsed."""
+    return bytes(_envelope(data, where).payload)
+
+
 def payload_digest(data: bytes, where: str = "envelope") -> str:
     """SHA-256 of the payload of an envelope, UNVERIFIED: what `Keyring.revoked` lists."""
-    return canonical.sha256(_envelope(data, where).payload)
+    return canonical.sha256(payload_of(data, where))
 
 
 def require_valid_at(opened: Opened, keyring: Keyring, role: Role, instant: datetime, where: str) -> None:
@@ -335,8 +341,9 @@ def unseal(
         keyids: tuple[str, ...] = ()
         entries = {entry.keyid: entry for entry in keyring.for_role(role, now)}
         if envelope.signatures or not allow_unsigned:
-            envelope.verify([entry.key() for entry in entries.values()], least)
-            keyids = tuple(sorted(keyid for keyid, entry in entries.items() if _signed_by(envelope, entry)))
+            accepted = envelope.verify([entry.key() for entry in entries.values()], least)
+            rest = entries.keys() & envelope.signatures.keys() - accepted.keys()
+            keyids = tuple(sorted([*accepted, *(keyid for keyid in rest if _signed_by(envelope, entries[keyid]))]))
         if envelope.payload_type != PAYLOAD_TYPE:
             raise Refused(f"{where}: payload type", envelope.payload_type, PAYLOAD_TYPE)
         document = _statement(envelope.payload, where)

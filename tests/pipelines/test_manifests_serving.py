@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from model_cases import folder as model_folder
 from promotion_cases import Candidate
 from test_manifests import KINDS, MANIFESTS, documents
 
@@ -38,17 +37,24 @@ def pod(name: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
 PODS = pytest.mark.parametrize("name", ["deployment.yaml", "kserve.yaml"])
 
 
-@pytest.fixture(scope="module")
-def promoted(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
-    """A model that torch can load, promoted."""
-    folder = tmp_path_factory.mktemp("promoted")
+def promote_in(folder: Path, **more: Any) -> Candidate:
+    """A candidate promoted in a workspace of its own."""
     with pytest.MonkeyPatch.context() as patch:
         for variable in [name for name in os.environ if name.startswith(("ASSAY_", "MLFLOW_"))]:
             patch.delenv(variable)
         patch.setenv("ASSAY_HOME", str(folder / ".assay"))
-        made = Candidate(Workspace.from_env(), folder / "candidate", model=model_folder(folder / "model"))
+        made = Candidate(Workspace.from_env(), folder / "candidate", **more)
         made.through()
     return made
+
+
+@pytest.fixture(scope="module")
+def loadable(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
+    """A model that torch can load, promoted."""
+    from model_cases import folder as model_folder
+
+    folder = tmp_path_factory.mktemp("promoted")
+    return promote_in(folder, model=model_folder(folder / "model"))
 
 
 def verify(name: str, promoted: Candidate, folder: Path, **annotations: str) -> subprocess.CompletedProcess[str]:
@@ -78,21 +84,23 @@ def verify(name: str, promoted: Candidate, folder: Path, **annotations: str) -> 
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.parametrize("name", ["deployment.yaml", pytest.param("kserve.yaml", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@PODS
 def test_the_command_hands_over_the_promoted_model_and_prints_its_annotations(
-    name: str, promoted: Candidate, tmp_path: Path
+    name: str, loadable: Candidate, tmp_path: Path
 ) -> None:
-    made = promoted.promote()
-    pinned = {ANNOTATIONS["model"]: promoted.digest, ANNOTATIONS["decision"]: made["decision"]}
-    done = verify(name, promoted, tmp_path, **pinned)
+    (decision,) = loadable.workspace.ledger.names("decisions/")
+    pinned = {ANNOTATIONS["model"]: loadable.digest, ANNOTATIONS["decision"]: Path(decision).name.partition(".")[0]}
+    done = verify(name, loadable, tmp_path, **pinned)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["replayed"] is True
-    assert model_digest(tmp_path / "models" / "current") == promoted.digest
+    assert model_digest(tmp_path / "models" / "current") == loadable.digest
     assert pinned.items() <= document["annotations"].items()
 
 
-def test_the_command_serves_nothing_else_than_the_annotations_name(promoted: Candidate, tmp_path: Path) -> None:
+def test_the_command_serves_nothing_else_than_the_annotations_name(tmp_path: Path) -> None:
+    promoted = promote_in(tmp_path)
     done = verify("deployment.yaml", promoted, tmp_path, **{ANNOTATIONS["model"]: "0" * 64})
     assert done.returncode == 1
     assert "annotations" in json.loads(done.stdout)["error"]["message"]

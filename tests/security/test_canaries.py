@@ -141,7 +141,12 @@ def suppressed(load: Callable[[bytes], object], data: bytes) -> None:
         load(data)
 
 
-@pytest.mark.parametrize("kind", PAYLOADS)
+FAST = ("pickle", "torch zip", "npz of objects", "parquet with a pickled type")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in FAST else [pytest.mark.slow]) for kind in PAYLOADS]
+)
 def test_no_door_lets_a_canary_sing(
     model: Path, canary: Canary, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

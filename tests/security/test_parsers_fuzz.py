@@ -95,7 +95,7 @@ READERS: dict[str, tuple[Callable[[Path], object], bytes]] = {
     "file for verify": (verified, ENVELOPE),
 }
 STRICT = ["model.json", "weights", "golden", "envelope", "file for verify"]  # signed or sealed: no change passes
-SETTINGS = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+SETTINGS = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
 def accepts(name: str, data: bytes) -> bool:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,22 @@ JSON = st.recursive(
 @given(JSON)
 def test_canonical_bytes_read_back_as_the_same_value(value: object) -> None:
     assert canonical.loads(canonical.dumps(value)) == json.loads(json.dumps(value))
+
+
+class Subclassed(float):
+    """Not a plain float; the library writes it as one."""
+
+
+@given(JSON | st.floats().map(Subclassed) | st.integers() | st.floats() | st.tuples(JSON) | st.binary(max_size=2))
+def test_the_bytes_are_those_of_the_library(value: object) -> None:
+    """Reference: rfc8785, for all it accepts; what it refuses is refused."""
+    try:
+        expected = rfc8785.dumps(value)  # type: ignore[arg-type]
+    except rfc8785.CanonicalizationError:
+        with pytest.raises(UnfitInput):
+            canonical.dumps(value)
+        return
+    assert canonical.dumps(value) == expected
 
 
 @given(st.dictionaries(st.text(max_size=5), st.integers(-9, 9), min_size=2))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from promotion_cases import FLOOR, NO_WORSE, TARGET, Candidate, against_champion, policy, state
+from promotion_cases import FLOOR, NO_WORSE, TARGET, Candidate, against_champion, moved, policy, state
 
 from assay.audit import audit
 from assay.cli.main import run
@@ -20,20 +20,38 @@ from assay.serving import fetch
 from assay.signing import payload_digest, peek, seal
 from assay.workspace import Workspace
 
+Three = tuple[Candidate, Candidate, Candidate]
 
-@pytest.fixture
-def three(workspace: Workspace, tmp_path: Path) -> tuple[Candidate, Candidate, Candidate]:
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Three:
     """Three champions, one after the other."""
-    first = Candidate(workspace, tmp_path / "first")
-    first.through()
-    second = Candidate(workspace, tmp_path / "second", b"second", **against_champion(first.digest))
-    second.through(policy(FLOOR, NO_WORSE))
-    third = Candidate(workspace, tmp_path / "third", b"third", **against_champion(second.digest))
-    third.through(policy(FLOOR, NO_WORSE))
+    folder = tmp_path_factory.mktemp("once")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASSAY_HOME", str(folder / ".assay"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        workspace = Workspace.from_env()
+        first = Candidate(workspace, folder / "first")
+        first.through()
+        second = Candidate(workspace, folder / "second", b"second", **against_champion(first.digest))
+        second.through(policy(FLOOR, NO_WORSE))
+        third = Candidate(workspace, folder / "third", b"third", **against_champion(second.digest))
+        third.through(policy(FLOOR, NO_WORSE))
     return first, second, third
 
 
-Three = tuple[Candidate, Candidate, Candidate]
+@pytest.fixture
+def three(once: Three, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Three:
+    """The same in a workspace of this test's own."""
+    first = moved(once[0], tmp_path / "home", monkeypatch)
+    for one in once[1:]:
+        one.workspace = first.workspace
+    return first, once[1], once[2]
+
+
+@pytest.fixture
+def workspace(three: Three) -> Workspace:
+    return three[0].workspace
 
 
 def test_a_rollback_is_the_next_promotion_of_the_earlier_version(workspace: Workspace, three: Three) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from promotion_cases import FLOOR, NO_WORSE, TARGET, Candidate, against_champion, policy, tree
+from promotion_cases import FLOOR, NO_WORSE, TARGET, Candidate, against_champion, moved, policy, tree
 
 from assay import canonical
 from assay.cli.main import run
@@ -22,12 +22,22 @@ from assay.signing import Keyring, payload_digest
 from assay.workspace import Workspace
 
 
-@pytest.fixture
-def promoted(workspace: Workspace, tmp_path: Path) -> Candidate:
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     """A model that was promoted."""
-    made = Candidate(workspace, tmp_path / "first")
-    made.through()
+    folder = tmp_path_factory.mktemp("once")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASSAY_HOME", str(folder / ".assay"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        made = Candidate(Workspace.from_env(), folder / "first")
+        made.through()
     return made
+
+
+@pytest.fixture
+def promoted(once: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
+    """The same in a workspace of this test's own."""
+    return moved(once, tmp_path / "home", monkeypatch)
 
 
 def second(first: Candidate, folder: Path) -> Candidate:

@@ -31,6 +31,7 @@ __all__ = [
     "model_digest",
     "model_files",
     "read_spec",
+    "recorded_files",
     "spec_bytes",
 ]
 
@@ -158,6 +159,13 @@ def read_spec(path: Path | str) -> ModelSpec:
                 "The model changed after it was written; train or import it again.",
             )
     return ModelSpec.model_construct(**{name: getattr(parsed, name) for name in ModelSpec.model_fields})
+
+
+def recorded_files(path: Path | str) -> dict[str, str]:
+    """Name and SHA-256 of each file as ``model.json`` says them: what `read_spec` has just checked, hashed no twice."""
+    document = canonical.read(Path(path) / SPEC)
+    weights, golden = document["weights_sha256"], document["golden_sha256"]
+    return {GOLDEN: golden, SPEC: canonical.digest(document), WEIGHTS: weights}
 
 
 def model_files(path: Path | str) -> dict[str, str]:
