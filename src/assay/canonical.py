@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
@@ -153,15 +154,25 @@ def tree_files(folder: Path | str) -> dict[str, str]:
     root = Path(folder)
     if not root.is_dir():
         raise UnfitInput(str(root), "no folder", "a folder")
-    files: dict[str, str] = {}
-    for path in root.rglob("*"):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise UnfitInput(str(path), "a link or special file", "plain files only")
-        if path.is_file():
-            files[path.relative_to(root).as_posix()] = file_digest(path)
+    files = {Path(path).relative_to(root).as_posix(): file_digest(path) for path in _plain_files(str(root))}
     if not files:
         raise UnfitInput(str(root), "an empty folder", "at least one file")
     return dict(sorted(files.items(), key=lambda item: item[0].encode()))
+
+
+def _plain_files(folder: str) -> Iterator[str]:
+    """Every file below a folder; a link or anything special is refused."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _plain_files(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    yield entry.path
+                else:
+                    raise UnfitInput(entry.path, "a link or special file", "plain files only")
+    except OSError as error:
+        raise UnfitInput(folder, error.strerror or str(error), "a folder that can be read") from error
 
 
 def tree_digest(files: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ The validity of keys in time, expiry and targets are checked where they decide: 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -117,18 +118,23 @@ def open_any(data: bytes, keyring: Keyring, where: str) -> tuple[str, Opened]:
 
 
 def _each(path: Path, keyring: Keyring) -> Iterator[Checked]:
-    if path.is_file():
+    if not path.is_dir():
         yield _proof(path) if _is_proof(path) else _envelope(path, keyring)
-    elif (path / MANIFEST).is_file():
+        return
+    with os.scandir(path) as scanned:
+        inside = {entry.name: entry for entry in scanned if not entry.is_symlink()}
+    if MANIFEST in inside:
         yield _dataset(path)
-    elif (path / SPEC).is_file():
+    elif SPEC in inside:
         yield _model(path)
     else:
-        for inner in sorted(path.iterdir()):
-            if path.name == MANIFESTS and _DIGEST_JSON.fullmatch(inner.name) and not inner.is_symlink():
-                yield _manifest(inner)
-            elif not inner.is_symlink() and (inner.is_dir() or _is_envelope(inner)):
-                yield from _each(inner, keyring)
+        for name, entry in sorted(inside.items()):
+            if entry.is_dir(follow_symlinks=False):
+                yield from _each(path / name, keyring)
+            elif path.name == MANIFESTS and _DIGEST_JSON.fullmatch(name):
+                yield _manifest(path / name)
+            elif entry.is_file(follow_symlinks=False) and _is_envelope(path / name):
+                yield _envelope(path / name, keyring)
 
 
 def _is_envelope(path: Path) -> bool:
