@@ -58,11 +58,11 @@ def _text(value: Any) -> str:
     kind = type(value)
     if kind is str:
         return encode_basestring(value)
-    if kind is dict and all(type(key) is str for key in value):
-        keys = sorted(value) if all(map(str.isascii, value)) else sorted(value, key=lambda key: key.encode("utf-16be"))
-        return "{" + ",".join(f"{encode_basestring(key)}:{_text(value[key])}" for key in keys) + "}"
+    if kind is dict and {*map(type, value)} <= {str}:
+        keys = sorted(value) if "".join(value).isascii() else sorted(value, key=lambda key: key.encode("utf-16be"))
+        return "{" + ",".join([f"{encode_basestring(key)}:{_text(value[key])}" for key in keys]) + "}"
     if kind is list or kind is tuple:
-        return "[" + ",".join(map(_text, value)) + "]"
+        return "[" + ",".join([_text(element) for element in value]) + "]"
     if kind is int and -(2**53) < value < 2**53:
         return repr(value)
     if kind is float and 1e-4 <= abs(value) < 1e16:  # where Python writes no exponent
