@@ -21,15 +21,20 @@ from assay import canonical, lineage
 from assay.attempts import attempts
 from assay.canonical import tree_digest, tree_files
 from assay.cli import main
+from assay.config.base import parse
 from assay.config.evaluate import EvaluateConfig
+from assay.config.gate import PolicyConfig
 from assay.config.root import Target
 from assay.errors import Refused, UnfitInput, UnknownName
 from assay.estimate import paired_difference, proportion
 from assay.evaluate import step
 from assay.evaluate.deliver import deliver
+from assay.evaluate.fast import supports_bfloat16
 from assay.evaluate.step import evaluate
 from assay.evidence import Evidence
 from assay.examples.tiny import Tiny
+from assay.gate import verdict as gate
+from assay.gate.rules.at_least import AtLeast
 from assay.ledger import put_folder
 from assay.signing import peek, seal, statement, unseal
 from assay.workspace import Workspace
@@ -139,11 +144,95 @@ def test_the_evidence_says_how_it_was_measured(case: Case) -> None:
     case.evaluate()
     how = case.read().measured
     assert how["threats"]["linf:0.05"]["epsilon"] == 0.05
-    assert how["attacks"]["pgd"] == {"steps": 10, "restarts": 1, "reach": None, "loss": "ce"}
+    settings = {"steps": 10, "restarts": 1, "reach": None, "loss": "ce", "momentum": 0.0, "drop": True}
+    assert how["attacks"]["pgd"] == settings
+    assert how["gradient_evaluations"] == 11
     assert (how["seed"], how["threads"], how["device"], how["records"], how["confidence"]) == (0, 1, "cpu", 300, 0.95)
     assert how["versions"]["torch"] == torch.__version__
     assert how["versions"]["threads"] == "1"
     assert how["trained_against"]["method"] == "cross_entropy"
+
+
+SHORT = {"fgsm": {}, "apgd": {"steps": 5}, "square": {"queries": 30}}
+
+
+def test_it_stops_once_the_bar_is_settled_and_says_how_many_records_that_took(case: Case) -> None:
+    name = "robust_accuracy/linf:0.05"
+    _, robust = left(case.x, case.y, WEIGHT)
+    config = CONFIG.model_copy(update={"decide": {name: 0.02}})
+    document = case.evaluate(config=config, page=case.folder / "page.html")
+    made = case.read()
+    estimate = made.estimates[name]
+    assert document["records"] == {"measured": estimate.n, "of": 300}
+    assert estimate.n < 300
+    assert estimate.n % 64 == 0
+    assert estimate.low >= 0.02
+    assert estimate.low <= proportion(int(robust.sum()), 300).low <= proportion(int(robust.sum()), 300).high
+    assert made.measured["sequential"] == {"decide": {name: 0.02}, "risk": 1e-3, "population": 300}
+    assert estimate.method == "curtailed-clopper-pearson"
+    table = pq.read_table(case.folder / "e.parquet")
+    rows = [int(record.rpartition(":")[2]) for record in table["record_id"].to_pylist()]
+    assert rows != sorted(rows), "a random order"
+    assert np.array_equal(table["robust/linf:0.05"], robust[rows]), "each outcome stands beside its own record"
+    assert np.array_equal(table["label"], case.y[rows])
+    assert "enough for the verdict" in (case.folder / "page.html").read_text()
+
+
+def test_with_a_champion_to_compare_every_record_is_measured(case: Case) -> None:
+    other = case.folder / "other"
+    case.save(other, OTHER)
+    case.promoted(other)
+    config = CONFIG.model_copy(update={"decide": {"clean_accuracy": 0.02}})
+    document = case.evaluate(config=config, target=TARGET)
+    assert document["records"] == {"measured": 300, "of": 300}
+    assert document["estimates"]["clean_accuracy_minus_champion"]["n"] == 300
+
+
+def test_a_bar_for_an_estimate_that_is_not_made_is_refused(case: Case) -> None:
+    with pytest.raises(UnknownName, match="robust_accuracy"):
+        case.evaluate(config=CONFIG.model_copy(update={"decide": {"robust_accuracy/linf:0.5": 0.02}}))
+    assert not (case.folder / "e.dsse.json").exists()
+
+
+def test_when_time_runs_out_the_evidence_says_so_and_what_did_not_run_is_not_measured(case: Case) -> None:
+    document = case.evaluate(config=CONFIG.model_copy(update={"limit_s": 1e-9}))
+    made = case.read()
+    assert made.truncated is document["truncated"] is True
+    later = ("scale_invariance", "gradient_free_not_better", "transfer_not_better", "chance_at_whole_box")
+    assert {made.soundness[name] for name in later} == {"not_measured"}
+    verdict = gate_verdict(made)
+    assert verdict == "not_measured"
+    assert case.evaluate("whole", config=CONFIG.model_copy(update={"limit_s": 1e6}))["truncated"] is False
+
+
+def gate_verdict(evidence: Evidence) -> str:
+    """What a gate that asks for next to nothing says of evidence."""
+    rule = {"estimate": "robust_accuracy", "threat": "linf:0.05", "value": 0.0}
+    policy = PolicyConfig(rules=({"rule": "at_least"} | rule,))
+    asked = gate.Case(evidence=evidence, policy=policy, now=datetime.now().astimezone(), signed=True)
+    return AtLeast(**rule)(asked).verdict  # type: ignore[arg-type]
+
+
+def test_attacks_that_need_no_gradient_come_last_and_count_in_the_checks(case: Case) -> None:
+    document = case.evaluate(config=CONFIG.model_copy(update={"attacks": SHORT}))
+    made = case.read()
+    assert document["sound"]
+    assert list(made.measured["attacks"]) == ["fgsm", "apgd", "square", "targeted", "rescaled", "transfer", "search"]
+    assert made.measured["gradient_evaluations"] == 1 + 5 + 30 / 3
+
+
+def test_a_preset_stands_for_its_attacks(case: Case) -> None:
+    config = EvaluateConfig(attacks="standard")  # type: ignore[arg-type]
+    assert set(config.attacks) == {"fgsm", "apgd", "apgd_targeted", "fab", "square"}
+    assert config == EvaluateConfig(attacks=config.attacks)
+    with pytest.raises(UnfitInput, match="standard"):
+        parse(EvaluateConfig, {"attacks": "strong"}, "evaluate")
+
+
+@pytest.mark.skipif(supports_bfloat16(), reason="this CPU multiplies in bfloat16")
+def test_bfloat16_is_refused_where_the_cpu_has_none(case: Case) -> None:
+    with pytest.raises(UnfitInput, match="bfloat16"):
+        case.evaluate(config=CONFIG.model_copy(update={"precision": "bfloat16", "device": "cpu"}))
 
 
 def test_outcomes_say_of_every_record_what_the_evidence_counts(case: Case) -> None:

@@ -8,7 +8,7 @@ from evaluate_cases import digits, trained
 from torch import nn
 
 from assay.attacks.pgd import PGD
-from assay.evaluate.fast import exact, fast, pays
+from assay.evaluate.fast import agreeing, exact, fast, pays
 from assay.evaluate.ladder import climb, ladder, right
 from assay.evaluate.outcomes import STANDS, WRONG
 from assay.evaluate.strength import differentiable
@@ -98,6 +98,26 @@ def test_nothing_counts_that_only_the_fast_network_gets_wrong() -> None:
     assert (broken.by != WRONG).sum() == (broken.by == STANDS).sum()
     kept = PGD(steps=3, restarts=1, drop=True)(Lies(model).eval(), x, y, threat, generator=torch.Generator())
     assert torch.equal(model(kept).argmax(1) == y, right(model, x, y))
+
+
+def test_a_copy_that_answers_otherwise_is_not_searched_with() -> None:
+    """Its trace would be another network: here one that knows how many records there are."""
+    model, (x, _) = trained("small_cnn", "cross_entropy", 4), digits()
+
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, at: torch.Tensor) -> torch.Tensor:
+            return self.model(at) if len(at) > 32 else -self.model(at)
+
+    quick = fast(Counts().eval())
+    assert agreeing(quick, x[:70]) is quick.exact
+    honest = fast(model)
+    assert agreeing(honest, x[:70]) is honest
+    assert agreeing(differentiable(honest), x[:70]) is not exact(differentiable(honest))
+    assert agreeing(fast(model, bfloat16=True), x[:70]) is not model
 
 
 def test_bfloat16_finds_only_what_float32_confirms() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from assay.attacks.geometry import Attack
 from assay.evaluate import soundness
 from assay.evaluate.blocks import BLOCK_RECORDS, block_count, block_rows
-from assay.evaluate.fast import exact, fast, pays
+from assay.evaluate.fast import agreeing, exact, fast, pays
 from assay.evaluate.ladder import Broken, Rung, climb
 from assay.evaluate.outcomes import STANDS, WRONG, BlockOutcome, Example, Ints, Outcomes
 from assay.evaluate.probes import Trigger
@@ -139,7 +139,8 @@ def _block(
     model: nn.Module, x: torch.Tensor, y: torch.Tensor, plan: Plan, index: int, checks: bool, until: float
 ) -> BlockOutcome:
     rows = block_rows(index, len(x), plan.block_records)
-    x, y, searched, model = x[rows], y[rows], model, exact(model)
+    x, y = x[rows], y[rows]
+    searched, model = agreeing(model, x), exact(model)
     tallies: dict[str, int] = {}
     by: dict[str, Ints] = {}
     examples: list[Example] = []
