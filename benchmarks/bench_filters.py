@@ -27,7 +27,7 @@ from assay import catalog
 from assay.config.filters import FilterConfig
 from assay.filters import Floats, Labels
 from assay.filters.decide import decide
-from assay.filters.features import spaces
+from assay.filters.features import spaces, views
 from assay.filters.scoring import members, score_all
 from assay.poison import Patch, plant
 
@@ -124,6 +124,7 @@ def digits_run(seed: int, with_trusted: bool, planted: int) -> dict[str, Any]:
         false_alarm_rate=config.false_alarm_rate,
         permutations=config.permutations,
         generator=np.random.default_rng(config.seed),
+        views=views(found),
     ).removed
     return {
         "seed": seed,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
@@ -78,6 +78,7 @@ def test_one_finite_score_a_record(member: Filter) -> None:
 
 
 @given(seed=st.integers(0, 2**31))
+@settings(deadline=None)
 @pytest.mark.parametrize("name", NAMES)
 def test_permuting_the_records_permutes_the_scores(name: str, seed: int) -> None:
     member: Filter = catalog.build("filters", name, {})

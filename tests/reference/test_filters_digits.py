@@ -10,14 +10,16 @@ from sklearn.datasets import load_digits
 
 from assay.config.filters import FilterConfig
 from assay.filters.decide import decide
-from assay.filters.features import spaces
+from assay.filters.features import spaces, views
 from assay.filters.scoring import members, score_all
-from assay.poison import Blended, Corner, Patch, Stripe, Trigger, plant
+from assay.poison import Blended, Corner, Patch, Sinusoidal, Stripe, Trigger, Warp, plant
 
 CORNERS: tuple[Corner, ...] = ("top_left", "top_right", "bottom_left", "bottom_right")
 
 
-def run(seed: int, trigger: Trigger | None, trusted: int, count: int = 50) -> tuple[float, float]:
+def run(
+    seed: int, trigger: Trigger | None, trusted: int, count: int = 50, clean_label: bool = False
+) -> tuple[float, float]:
     """Share of the planted records removed, and of the clean ones; three sources of 400, one of which plants."""
     rng = np.random.default_rng(seed)
     bundle = load_digits()
@@ -26,7 +28,9 @@ def run(seed: int, trigger: Trigger | None, trusted: int, count: int = 50) -> tu
     source = np.arange(1200) % 3
     x, y, bad = images[:1200], labels[:1200], np.zeros(1200, dtype=np.bool_)
     if trigger is not None:
-        x, y, bad = plant(x, y, trigger, target=seed * 7 % 10, count=count, generator=rng, among=source == 1)
+        target, own = seed * 7 % 10, source == 1
+        options: Any = {"generator": rng, "among": own, "clean_label": clean_label}
+        x, y, bad = plant(x, y, trigger, target=target, count=count, **options)
     part = slice(1200, 1200 + trusted)
     reference: Any = (images[part], labels[part]) if trusted else None
     config, groups = FilterConfig(), [f"s{k}" for k in source]
@@ -39,6 +43,7 @@ def run(seed: int, trigger: Trigger | None, trusted: int, count: int = 50) -> tu
         labels[part],
         false_alarm_rate=config.false_alarm_rate,
         generator=np.random.default_rng(0),
+        views=views(found),
     ).removed
     return float(gone[bad].mean()) if bad.any() else 1.0, float(gone[~bad].mean())
 
@@ -53,7 +58,7 @@ def test_a_patch_of_any_corner_and_target_is_quarantined_and_clean_records_stay(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trigger", [Blended(strength=0.3), Stripe(period=4)], ids=["blended", "stripe"])
+@pytest.mark.parametrize("trigger", [Blended(strength=0.3), Stripe(period=4), Warp(strength=0.7)], ids=repr)
 @pytest.mark.parametrize("seed", range(3))
 def test_other_dirty_label_triggers_are_quarantined_too(trigger: Trigger, seed: int) -> None:
     recall, lost = run(seed, trigger, 250)
@@ -66,3 +71,20 @@ def test_other_dirty_label_triggers_are_quarantined_too(trigger: Trigger, seed: 
 def test_clean_digits_raise_no_more_alarms_than_one_in_twenty_runs_may(trusted: int) -> None:
     """20 runs: 5 alarms or more have a chance of 3 in 1,000 at 5 %, and of 10**-6 at the declared 1 %."""
     assert sum(run(1000 + seed, None, trusted)[1] > 0 for seed in range(20)) <= 4
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="known miss: recall was 0 of 15 in each of three deals, no clean record lost")
+@pytest.mark.parametrize("seed", range(3))
+def test_a_clean_label_sine_wave_is_found(seed: int) -> None:
+    """15 of the target's own records of one source carry the wave and keep their label (SIG)."""
+    recall, _ = run(seed, Sinusoidal(amplitude=0.2, frequency=3), 250, 15, clean_label=True)
+    assert recall >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_clean_label_patch_is_found(seed: int) -> None:
+    recall, lost = run(seed, Patch(), 250, 15, clean_label=True)
+    assert recall >= 0.9
+    assert lost <= 0.03

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.linalg import expm
 from scipy.spatial.distance import mahalanobis
 from scipy.special import log_softmax
 from scipy.stats import chi2_contingency, hypergeom
 from sklearn.cluster import KMeans
+from sklearn.covariance import MinCovDet
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KNeighborsClassifier
@@ -19,6 +21,7 @@ from assay.filters.activation_clustering import ActivationClustering, two_means
 from assay.filters.decide import Scores, decide
 from assay.filters.disagreement import Disagreement
 from assay.filters.neighbours import Neighbours
+from assay.filters.quantum_entropy import QuantumEntropy, entropy_score, robust_whitening
 from assay.filters.spectral import Spectral
 from assay.filters.trusted_mahalanobis import TrustedMahalanobis
 
@@ -195,3 +198,50 @@ def test_statistic_is_the_likelihood_ratio_of_the_two_by_two_table() -> None:
 def test_constant_features_score_nothing_and_never_nan(member: Filter) -> None:
     scores = member.suspicion(np.full((20, 3), 1e8), np.arange(20) % 2)
     assert (scores == 0).all()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 4.0, 50.0])
+def test_quantum_entropy_score_is_the_formula_of_the_paper(alpha: float) -> None:
+    """Independent implementation: Q by the exponential of a matrix, h' Q h / tr Q written out."""
+    rng = np.random.default_rng(13)
+    rows = rng.standard_normal((80, 5)) * [1.8, 1.2, 1, 0.9, 0.6]
+    covariance = rows.T @ rows / 80
+    weight = expm(alpha * (covariance - np.eye(5)) / (np.linalg.norm(covariance, 2) - 1))
+    expected = np.einsum("ij,jk,ik->i", rows, weight, rows) / np.trace(weight)
+    np.testing.assert_allclose(entropy_score(rows, alpha), expected, rtol=1e-8)
+
+
+def test_quantum_entropy_lies_between_the_squared_length_and_the_worst_direction() -> None:
+    """Closed forms at both ends, on axes whose variances are known."""
+    rows = np.random.default_rng(14).standard_normal((500, 3)) * [3.0, 1.0, 0.5]
+    np.testing.assert_allclose(entropy_score(rows, 0.0), (rows**2).mean(axis=1), rtol=1e-10)
+    top = np.linalg.eigh(rows.T @ rows)[1][:, -1]
+    np.testing.assert_allclose(entropy_score(rows, 1e6), (rows @ top) ** 2, rtol=1e-6)
+    small = rows / 10
+    np.testing.assert_allclose(entropy_score(small, 4.0), (small**2).mean(axis=1), rtol=1e-10)
+
+
+def test_the_majority_is_whitened_whatever_a_tenth_of_the_records_do() -> None:
+    """A tenth far off: the distances of the others agree with scikit-learn's MinCovDet within a few per cent."""
+    rng = np.random.default_rng(15)
+    clean = rng.standard_normal((900, 4)) @ rng.standard_normal((4, 4))
+    rows = np.concatenate([clean, clean[:100] + 60.0])
+    ours = (robust_whitening(rows, 0.75, 1e-9) ** 2).sum(axis=1)
+    theirs = MinCovDet(support_fraction=0.75, random_state=0).fit(rows).mahalanobis(rows)
+    ratio = ours[:900] / theirs[:900]
+    assert np.quantile(np.abs(ratio / np.median(ratio) - 1), 0.95) < 0.2
+    assert ours[900:].min() > 3 * ours[:900].max()
+    plain = (rows - rows.mean(axis=0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(rows.T))).T
+    assert (plain[900:] ** 2).sum(axis=1).min() < (plain[:900] ** 2).sum(axis=1).max()  # the mutant without robustness
+
+
+def test_quantum_entropy_finds_what_the_leading_direction_hides() -> None:
+    """Poison where the class hardly varies: the leading direction is the content, the excess is elsewhere."""
+    rng = np.random.default_rng(16)
+    planted = np.arange(1000) < 30
+    rows = rng.standard_normal((1000, 8)) * [20, 10, 5, 2, 1, 1, 1, 1]
+    rows[planted, 6] += 9
+    labels = np.zeros(1000, dtype=np.int64)
+    found, hidden = QuantumEntropy(directions=8).suspicion(rows, labels), Spectral().suspicion(rows, labels)
+    assert found[planted].min() > np.quantile(found[~planted], 0.99)
+    assert np.median(hidden[planted]) < np.quantile(hidden[~planted], 0.9)

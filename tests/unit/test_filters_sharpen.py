@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import binom
+from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 
 from assay.filters import Floats
 from assay.filters import _cut as module
-from assay.filters._sharpen import discriminant, sharpened
+from assay.filters._sharpen import Discriminants, shrinkage
 from assay.filters.decide import Decision, Scores, decide
 from assay.filters.features import Space
 
@@ -29,24 +30,34 @@ def cluster(seed: int = 0, n: int = 600, d: int = 12, bad: int = 60) -> tuple[Fl
 def test_the_direction_is_that_of_the_linear_discriminant_of_scikit_learn() -> None:
     """Independent implementation; many rows, so that the shrinkage of both is slight."""
     rows, planted = cluster(n=20_000, bad=5_000)
-    ours, middle = discriminant(rows, planted)
+    fitted = Discriminants(rows)
+    ours, middle = fitted.direction(planted)
     theirs = LinearDiscriminantAnalysis(solver="lsqr", priors=[0.5, 0.5]).fit(rows, planted)
-    assert np.corrcoef(rows @ ours, rows @ theirs.coef_[0])[0, 1] > 0.999
-    assert ((rows @ ours - middle > 0) == (theirs.predict(rows) > 0)).mean() > 0.999
+    assert np.corrcoef(fitted.rows @ ours, rows @ theirs.coef_[0])[0, 1] > 0.999
+    assert ((fitted.rows @ ours - middle > 0) == (theirs.predict(rows) > 0)).mean() > 0.999
+
+
+def test_the_shrinkage_is_that_of_scikit_learn() -> None:
+    rows = np.random.default_rng(2).standard_normal((50, 20)) * np.geomspace(1, 9, 20)
+    expected = ledoit_wolf_shrinkage(rows, assume_centered=True)
+    assert shrinkage(rows.T @ rows / 50, (rows**2).sum(axis=1)) == pytest.approx(expected)
 
 
 def test_suspects_of_whom_half_are_missing_and_some_are_wrong_give_nearly_the_same_direction() -> None:
     rows, planted = cluster(n=20_000, bad=2_000)
     swapped = planted.copy()
     swapped[:1_000], swapped[2_000:2_100] = False, True
-    whole, noisy = discriminant(rows, planted)[0], discriminant(rows, swapped)[0]
-    assert whole @ noisy / np.linalg.norm(whole) / np.linalg.norm(noisy) > 0.95
+    fitted = Discriminants(rows)
+    whole, noisy = (fitted.rows @ fitted.direction(suspects)[0] for suspects in (planted, swapped))
+    assert np.corrcoef(whole, noisy)[0, 1] > 0.95
 
 
 def test_shifting_and_scaling_the_columns_does_not_change_the_scores() -> None:
     rows, planted = cluster()
     scale, shift = np.geomspace(1e-3, 1e3, 12), np.linspace(-50, 50, 12)
-    np.testing.assert_allclose(sharpened(rows, planted), sharpened(rows * scale + shift, planted), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        Discriminants(rows).scores(planted), Discriminants(rows * scale + shift).scores(planted), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_clean_record_among_the_suspects_does_not_vouch_for_itself() -> None:
@@ -54,24 +65,25 @@ def test_a_clean_record_among_the_suspects_does_not_vouch_for_itself() -> None:
     rng = np.random.default_rng(1)
     rows, suspects = rng.standard_normal((300, 200)), np.arange(300) < 20
     rows[:10, :5] += 6
-    scores = sharpened(rows, suspects)
+    fitted = Discriminants(rows)
+    scores = fitted.scores(suspects)
     assert scores[:10].min() > scores[10:20].max()
-    direction, middle = discriminant(rows, suspects)
-    assert roc_auc_score(suspects[10:], (rows @ direction - middle)[10:]) > 0.9
+    direction, middle = fitted.direction(suspects)
+    assert roc_auc_score(suspects[10:], (fitted.rows @ direction - middle)[10:]) > 0.9
     assert roc_auc_score(suspects[10:], scores[10:]) < 0.8
 
 
 @pytest.mark.parametrize("few", [0, 4])
 def test_too_few_suspects_say_nothing(few: int) -> None:
     rows, _ = cluster()
-    assert (sharpened(rows, np.arange(600) < few) == 0).all()
+    assert (Discriminants(rows).scores(np.arange(600) < few) == 0).all()
 
 
 def test_constant_and_repeated_columns_give_finite_scores() -> None:
     rows, planted = cluster()
     rows[:, 3], rows[:, 4], rows[:, 5] = 7.0, planted, rows[:, 0]
-    assert np.isfinite(sharpened(rows, planted)).all()
-    assert np.isfinite(sharpened(np.zeros((600, 2)), planted)).all()
+    assert np.isfinite(Discriminants(rows).scores(planted)).all()
+    assert np.isfinite(Discriminants(np.zeros((600, 2))).scores(planted)).all()
 
 
 def found_in(seed: int, views: bool = True, shift: float = 7.0) -> tuple[Decision, np.ndarray]:

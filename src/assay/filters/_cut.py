@@ -10,7 +10,7 @@ from scipy.stats import beta
 
 from assay.filters import Floats
 from assay.filters._evidence import LEAST_ORIGIN, Bools, Cell, ClassScores, Ints, boundaries, members, observed, p_value
-from assay.filters._sharpen import sharpened
+from assay.filters._sharpen import Discriminants
 
 CLEAN_COST = 5.0
 CONFIDENCE = 0.95
@@ -77,11 +77,11 @@ def sharp_cut(one: ClassScores, first: Sequence[Cut], codes: tuple[int, ...], go
     """
     seeds = np.unique(np.concatenate([cut.chosen for cut in first]))
     best, here, sides = None, np.flatnonzero(~gone), _sides(one, codes, gone, suspect)
-    views = range(len(one.views))
+    fitted, views = [Discriminants(view[here]) for view in one.views], range(len(one.views))
     for order in [*([view] * ROUNDS for view in views), [view for _ in range(ROUNDS) for view in views]]:
         chosen = seeds if best is None or len(set(order)) == 1 else best.chosen
         for view in order:
-            scores = _spread(sharpened(one.views[view][here], np.isin(here, chosen)), gone)
+            scores = _spread(fitted[view].scores(np.isin(here, chosen)), gone)
             cut = _cut(scores, -np.inf, first[0].detector, sides)
             if not (cut.gain > 0 and _of_one_kind(cut.chosen, seeds)):
                 break

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.covariance import ledoit_wolf
+from scipy import linalg
 
 from assay.filters import Floats
 from assay.filters._evidence import Bools
@@ -28,41 +28,73 @@ from assay.filters._evidence import Bools
 FOLDS = 5
 LEAST_SUSPECTS = 5
 
-__all__ = ["discriminant", "sharpened"]
+__all__ = ["Discriminants", "shrinkage"]
 
 
-def sharpened(view: npt.NDArray[np.floating[Any]], suspects: Bools) -> Floats:
-    """Scores (n,) of rows (n, E): how far each lies on the side of the suspects, by discriminants of other rows.
+class Discriminants:
+    """Linear discriminants of the rows of one view, for any choice of suspects.
 
-    Units are those of the log-odds of two Gaussians of one covariance, equally likely; NaN never, 0 for all where there
-    are fewer than five suspects or as few others.
+    Products of the rows are computed once, per fold; another choice of suspects then costs one solved system a fold.
+
+    Fields:
+        rows: (n, E), every column with mean 0 and spread 1 or 0.
+        fold: (n,), dealt by a fixed permutation.
     """
-    joint, scores = view.astype(np.float64), np.zeros(len(view))
-    if not LEAST_SUSPECTS <= suspects.sum() <= len(joint) - LEAST_SUSPECTS:
+
+    def __init__(self, view: npt.NDArray[np.floating[Any]]) -> None:
+        rows = view.astype(np.float64)
+        rows -= rows.mean(axis=0)
+        spread = rows.std(axis=0)
+        self.rows: Floats = rows / np.where(spread > 1e-9 * np.abs(rows).max(axis=0, initial=0), spread, np.inf)
+        self.fold = np.random.default_rng(0).permutation(len(rows)) % FOLDS
+        self._products = [self.rows[self.fold == k].T @ self.rows[self.fold == k] for k in range(FOLDS)]
+
+    def scores(self, suspects: Bools) -> Floats:
+        """How far each row lies on the side of the suspects (n,), by a discriminant that was fitted to other rows.
+
+        Units are those of the log-odds of two Gaussians of one covariance, equally likely; 0 for all where there are
+        fewer than five suspects, or others.
+        """
+        scores = np.zeros(len(self.rows))
+        if min(suspects.sum(), (~suspects).sum()) < LEAST_SUSPECTS:
+            return scores
+        total = np.sum(self._products, axis=0)
+        for leave in range(FOLDS):
+            use, judged = self.fold != leave, self.fold == leave
+            if (suspects & use).any() and (~suspects & use).any():
+                direction, middle = self._fit(total - self._products[leave], suspects, use)
+                scores[judged] = self.rows[judged] @ direction - middle
         return scores
-    fold = _folds(suspects)
-    for leave in range(FOLDS):
-        use, judged = fold != leave, fold == leave
-        direction, middle = discriminant(joint[use], suspects[use])
-        scores[judged] = joint[judged] @ direction - middle
-    return scores
+
+    def direction(self, suspects: Bools) -> tuple[Floats, float]:
+        """The discriminant (E,) that is fitted to all rows, and the projection of the midpoint of the two means."""
+        return self._fit(np.sum(self._products, axis=0), suspects, np.ones(len(self.rows), dtype=np.bool_))
+
+    def _fit(self, products: Floats, suspects: Bools, use: Bools) -> tuple[Floats, float]:
+        inside, outside = self.rows[suspects & use].mean(axis=0), self.rows[~suspects & use].mean(axis=0)
+        means = np.stack([inside, outside])
+        counts = np.array([(suspects & use).sum(), (~suspects & use).sum()])
+        size = int(use.sum())
+        covariance = (products - (means.T * counts) @ means) / size
+        centred = self.rows[use] - means[(~suspects[use]).astype(np.int64)]
+        share = shrinkage(covariance, (centred**2).sum(axis=1))
+        mean_variance = float(np.trace(covariance)) / len(covariance)
+        covariance *= 1 - share
+        covariance[np.diag_indices_from(covariance)] += share * mean_variance + 1e-9 * (1 + mean_variance)
+        direction = linalg.cho_solve(linalg.cho_factor(covariance), inside - outside)
+        return direction, float(direction @ (inside + outside) / 2)
 
 
-def discriminant(joint: Floats, suspects: Bools) -> tuple[Floats, float]:
-    """Direction (E,) and the projection of the midpoint of the two means."""
-    inside, outside = joint[suspects].mean(axis=0), joint[~suspects].mean(axis=0)
-    centred = joint - np.where(suspects[:, None], inside, outside)
-    spread = centred.std(axis=0)
-    scale = np.where(spread > 1e-12 * (1 + np.abs(inside - outside)), spread, 1.0)
-    covariance, _ = ledoit_wolf(centred / scale, assume_centered=True)
-    covariance += 1e-9 * (1 + np.trace(covariance) / len(covariance)) * np.eye(len(covariance))
-    direction = np.linalg.solve(covariance, (inside - outside) / scale) / scale
-    return direction, float(direction @ (inside + outside) / 2)
+def shrinkage(covariance: Floats, lengths: Floats) -> float:
+    """Weight of the mean variance in the covariance that is nearest to the truth (Ledoit and Wolf 2004).
 
-
-def _folds(suspects: Bools) -> np.ndarray:
-    """A fold for every row, dealt in turn among the suspects and among the others."""
-    fold = np.zeros(len(suspects), dtype=np.int64)
-    for part in (suspects, ~suspects):
-        fold[part] = np.arange(int(part.sum())) % FOLDS
-    return fold
+    Args:
+        covariance: (E, E), of centred rows.
+        lengths: (n,), the squared length of each row.
+    """
+    size, width = len(lengths), len(covariance)
+    squares = float((covariance**2).sum())
+    mean_variance = float(np.trace(covariance)) / width
+    noise = (float((lengths**2).mean()) - squares) / (width * size)
+    distance = squares / width - mean_variance**2
+    return min(1.0, max(noise, 0.0) / distance) if distance > 0 else 1.0
