@@ -17,7 +17,7 @@ class FilterConfig(Section):
     """Detectors and the rates they are held to.
 
     Fields:
-        detectors: members of ``filters`` with their settings; default all.
+        detectors: members of ``filters`` with their settings; default all but ``quantum_entropy``.
         false_alarm_rate: on a clean dataset, at most this share of runs removes anything.
         removal_cap: largest share of one class or source that may be quarantined without review; 1 lets all go.
         permutations: draws of the null distribution; the least p-value is 1 / (permutations + 1).

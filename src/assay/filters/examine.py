@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from assay.config.filters import FilterConfig
 from assay.data import records
@@ -62,17 +63,18 @@ def examine(given: Dataset, config: FilterConfig, trusted: Dataset | None, built
         seed=config.seed,
         threads=config.threads,
     )
-    scores, silent = score_all(built, found, y, trusted_labels)
-    decision = decide(
-        scores,
-        y,
-        origins,
-        trusted_labels,
-        false_alarm_rate=config.false_alarm_rate,
-        permutations=config.permutations,
-        generator=np.random.default_rng(config.seed),
-        views=views(found),
-    )
+    with threadpool_limits(config.threads):
+        scores, silent = score_all(built, found, y, trusted_labels)
+        decision = decide(
+            scores,
+            y,
+            origins,
+            trusted_labels,
+            false_alarm_rate=config.false_alarm_rate,
+            permutations=config.permutations,
+            generator=np.random.default_rng(config.seed),
+            views=views(found),
+        )
     return Examined(origins, trusted_labels, found, scores, silent, built, decision)
 
 
