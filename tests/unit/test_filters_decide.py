@@ -306,3 +306,30 @@ def test_origins_of_another_number_are_refused() -> None:
     scores, labels, groups, trusted_labels, _ = planted_scene()
     with pytest.raises(UnfitInput, match="origins"):
         decided(scores, labels, groups[1:], trusted_labels)
+
+
+@pytest.mark.parametrize("trusted", [0, 60])
+def test_where_all_sources_are_suspect_their_planted_records_go_and_the_clean_ones_stay(trusted: int) -> None:
+    """Each source plants its own kind, which its own detector sees; with and without trusted records."""
+    rng = np.random.default_rng(8)
+    source, planted = np.arange(360) % 3, np.arange(360) < 90
+    scores = {
+        f"d{k}": Scores(rng.standard_normal(360) + 9.0 * (planted & (source == k)), rng.standard_normal(trusted))
+        for k in range(3)
+    }
+    labels = np.zeros(360, dtype=np.int64)
+    found = decided(scores, labels, [f"s{k}" for k in source], np.zeros(trusted, dtype=np.int64))
+    assert found.removed[planted].mean() >= 0.95
+    assert found.removed[~planted].mean() <= 0.03  # few are left to measure clean ones by
+
+
+def test_more_poison_than_clean_in_a_source_never_takes_the_clean_ones_alone() -> None:
+    """Two thirds of a source's class are planted: whatever goes is the planted part, not the remaining clean third."""
+    scores, labels, groups, trusted_labels, _ = planted_scene()
+    source = np.array(groups)
+    bad = np.zeros(240, dtype=np.bool_)
+    bad[np.flatnonzero((labels == 0) & (source == "s1"))[:27]] = True
+    values = np.random.default_rng(9).standard_normal(240) + 8.0 * bad
+    removed = decided({"d": Scores(values, scores["noise"].trusted)}, labels, groups, trusted_labels).removed
+    assert removed[bad].all()
+    assert removed[~bad].sum() <= 1
