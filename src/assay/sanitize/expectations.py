@@ -23,9 +23,10 @@ from assay.errors import AssayError, UnfitInput, UnknownName
 from assay.sanitize.scalars import RECORD_ID
 
 DETECTOR = "great_expectations"
+ROW_COUNT = "expect_table_row_count_to_be_between"
 COMPLETE = {"result_format": "COMPLETE", "include_unexpected_rows": False}  # positions: ids by GX cost it 40 us each
 
-__all__ = ["DETECTOR", "Outcome", "findings_of", "standard_suite", "validate"]
+__all__ = ["DETECTOR", "Outcome", "findings_of", "require_outcome", "standard_suite", "validate"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Outcome:
         evaluated: records with a value.
         failing: ids of the records that fail, complete, sorted.
         success: as Great Expectations says.
+        rows: whether it judges rows, not a whole table or column.
     """
 
     type: str
@@ -45,6 +47,7 @@ class Outcome:
     evaluated: int
     failing: tuple[str, ...]
     success: bool
+    rows: bool = True
 
     @property
     def reason(self) -> str:
@@ -65,12 +68,13 @@ def standard_suite(classes: int, least_records: int) -> list[dict[str, Any]]:
     ]
 
 
-def validate(frame: pd.DataFrame, suite: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+def validate(frame: pd.DataFrame, suite: Sequence[Mapping[str, Any]], *, part: bool = False) -> list[Outcome]:
     """Evaluate a suite.
 
     Args:
         frame: scalars with a column ``record_id``; see `scalars.frame`.
         suite: configurations ``{"type": ..., "kwargs": {...}}``; not empty.
+        part: whether the frame is a part of the records, of which a column may hold no value.
 
     Raises:
         UnknownName: no such expectation.
@@ -93,7 +97,20 @@ def validate(frame: pd.DataFrame, suite: Sequence[Mapping[str, Any]]) -> list[Ou
     ids = frame[RECORD_ID].to_numpy()
     if len(results) != len(suite):
         raise AssayError("sanitize", f"{len(results)} results of {len(suite)} expectations", "one each")
-    return [_outcome(result, ids) for result in results]
+    outcomes = [_outcome(result, ids, part) for result in results]
+    return outcomes if part else [require_outcome(outcome) for outcome in outcomes]
+
+
+def require_outcome(outcome: Outcome) -> Outcome:
+    """Refuse the outcome of an expectation about rows that evaluated none.
+
+    Raises:
+        UnfitInput: no record has a value.
+    """
+    if outcome.rows and outcome.evaluated <= 0 and outcome.type != ROW_COUNT:
+        where = f"expectation {outcome.type} {outcome.kwargs}"
+        raise UnfitInput(where, "no value to evaluate", "at least one record with a value")
+    return outcome
 
 
 def findings_of(outcomes: Sequence[Outcome]) -> list[Finding]:
@@ -122,7 +139,7 @@ def _expectation(given: Mapping[str, Any]) -> Any:
         raise UnfitInput(f"expectation {name}", " ".join(str(error).split())[:300], "settings it takes") from error
 
 
-def _outcome(result: Any, ids: npt.NDArray[Any]) -> Outcome:
+def _outcome(result: Any, ids: npt.NDArray[Any], part: bool) -> Outcome:
     configuration = result.expectation_config
     kwargs = {key: value for key, value in configuration.kwargs.items() if key != "batch_id"}
     where = f"expectation {configuration.type} {kwargs}"
@@ -134,13 +151,11 @@ def _outcome(result: Any, ids: npt.NDArray[Any]) -> Outcome:
     failing = tuple(sorted({str(name) for name in ids[np.asarray(listed or [], dtype=np.int64)]}))
     evaluated = int(facts.get("element_count", 0)) - int(facts.get("missing_count") or 0)
     is_map = "unexpected_count" in facts
-    if is_map and evaluated <= 0:
-        raise UnfitInput(where, "no value to evaluate", "at least one record with a value")
     if is_map and (listed is None or (not result.success and not failing)):
         raise AssayError(where, f"{facts.get('unexpected_count')} failures without record ids", "every failing record")
-    if not is_map and not result.success:
+    if not is_map and not result.success and not part:
         raise UnfitInput(where, str(facts.get("observed_value")), "what the expectation says of the whole table")
-    return Outcome(configuration.type, kwargs, evaluated, failing, bool(result.success))
+    return Outcome(configuration.type, kwargs, evaluated, failing, bool(result.success), is_map)
 
 
 def _exception(info: Any) -> str:

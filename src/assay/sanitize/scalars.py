@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from assay.data.dataset import Dataset
+from assay.data.records import record_ids
 
 RECORD_ID = "record_id"
 STATISTICS = ("min", "max", "mean", "std")
@@ -31,7 +32,7 @@ def frame(dataset: Dataset, rows: npt.NDArray[np.bool_]) -> pd.DataFrame:
         else:
             columns[name] = column.to_pandas()
     columns["label"] = table["label"].to_numpy()
-    ids = pd.Series(np.array(dataset.record_ids, dtype=object)[rows])
+    ids = pd.Series(np.array(record_ids(table), dtype=object))
     return pd.DataFrame({RECORD_ID: ids, **columns})
 
 

@@ -10,11 +10,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from assay import canonical, lineage
 from assay.config.base import parse_json
@@ -27,10 +29,13 @@ from assay.errors import UnfitInput
 from assay.sanitize.annotators import findings_of
 from assay.sanitize.caps import Removal, removals, require_caps
 from assay.sanitize.checks import always, constant_columns
+from assay.sanitize.chunks import in_chunks, validate_chunks
 from assay.sanitize.detect import Detection, detect
 from assay.sanitize.expectations import Outcome, standard_suite, validate
 from assay.sanitize.expectations import findings_of as outcomes_findings
 from assay.sanitize.scalars import frame
+
+CHUNK_ROWS = 2**20
 
 __all__ = ["sanitize", "sanitize_json"]
 
@@ -113,10 +118,25 @@ def _findings(
             f"at least {config.least_records}",
         )
     suite = [*standard_suite(len(dataset.manifest.content.classes), config.least_records), *config.suite]
-    outcomes = validate(frame(dataset, passed), suite)
+    outcomes = _outcomes(dataset, passed, suite)
     detections = detect(dataset, passed, trusted, config)
     suspicious = [finding for detection in detections for finding in detection.findings]
     return found + outcomes_findings(outcomes) + suspicious, outcomes, detections
+
+
+def _outcomes(dataset: Dataset, passed: npt.NDArray[np.bool_], suite: list[dict[str, Any]]) -> list[Outcome]:
+    """Of the suite; in chunks where one frame of all records would be large and the suite lets it be cut up."""
+    if passed.sum() <= CHUNK_ROWS or not in_chunks(suite):
+        return validate(frame(dataset, passed), suite)
+    places = np.array_split(np.flatnonzero(passed), -(-int(passed.sum()) // CHUNK_ROWS))
+
+    def frames() -> Iterator[pd.DataFrame]:
+        for rows in places:
+            part = np.zeros(len(dataset), np.bool_)
+            part[rows] = True
+            yield frame(dataset, part)
+
+    return validate_chunks(frames, suite)
 
 
 def _parameters(config: SanitizeConfig) -> dict[str, Any]:
