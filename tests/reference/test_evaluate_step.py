@@ -97,6 +97,7 @@ class Case:
         put_folder(self.workspace.ledger, f"models/{digest}", model)
         rests = {"evidence": "e" * 64, "decision": "d" * 64}
         body = {"target": TARGET.to_json(), "sequence": sequence, "previous": "", **rests, **changes.pop("body", {})}
+        body["run"] = {"promoted_at": "2026-01-01T00:00:00+00:00"}
         document = statement("promotion", {"model": digest, **rests}, body)
         data = seal(document, self.workspace.signers(changes.pop("role", "promoter")))
         self.workspace.ledger.put(f"promotions/table@champion/{sequence:08d}.dsse.json", data)
