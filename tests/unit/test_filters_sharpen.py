@@ -150,7 +150,7 @@ def test_views_raise_no_alarm_by_themselves() -> None:
 
 
 def test_a_sub_population_does_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A view that tells all of the source apart, honest records with it, is not followed; the mutant follows it."""
+    """A view that tells the source apart, honest records with it, is followed by a mutant without bounds only."""
 
     def removed() -> int:
         rng = np.random.default_rng(3)
@@ -172,4 +172,5 @@ def test_a_sub_population_does_not_grow_without_bound(monkeypatch: pytest.Monkey
 
     assert removed() <= 2
     monkeypatch.setattr(module, "GROWTH", 100.0)
+    monkeypatch.setattr(module, "LEFT", 0.0)
     assert removed() > 100

@@ -17,6 +17,7 @@ CONFIDENCE = 0.95
 SAME = 0.7
 ROUNDS = 4
 KEPT, GROWTH = 0.5, 5.0
+LEFT = 0.9
 
 __all__ = ["Cut", "best_cut", "remove", "sharp_cut"]
 
@@ -77,13 +78,16 @@ def sharp_cut(one: ClassScores, first: Sequence[Cut], codes: tuple[int, ...], go
     """
     seeds = np.unique(np.concatenate([cut.chosen for cut in first]))
     best, here, sides = None, np.flatnonzero(~gone), _sides(one, codes, gone, suspect)
+    either, own = sides[0] | sides[1], sides[0]
+    clean = _clean_records(one.scores[first[0].detector][either], own[either])
+    most = own.sum() - LEFT * clean  # sources may be told apart by more than their poison
     fitted, views = [Discriminants(view[here]) for view in one.views], range(len(one.views))
     for order in [*([view] * ROUNDS for view in views), [view for _ in range(ROUNDS) for view in views]]:
         chosen = seeds if best is None or len(set(order)) == 1 else best.chosen
         for view in order:
             scores = _spread(fitted[view].scores(np.isin(here, chosen)), gone)
             cut = _cut(scores, -np.inf, first[0].detector, sides)
-            if not (cut.gain > 0 and _of_one_kind(cut.chosen, seeds)):
+            if not (cut.gain > 0 and len(cut.chosen) <= most and _of_one_kind(cut.chosen, seeds)):
                 break
             best = max(best or cut, cut, key=lambda cut: cut.gain)
             if len(set(order)) == 1 and np.array_equal(np.sort(cut.chosen), np.sort(chosen)):
