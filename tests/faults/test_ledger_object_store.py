@@ -339,6 +339,7 @@ def test_a_supplier_signs_and_delivers_to_a_bucket(tmp_path: Path, bucket: str) 
             assert document["batches"][0]["uploader"] == signed["keyid"]
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 @pytest.mark.parametrize("place", ["files", "bucket"])
 def test_the_real_data_sets_come_in(

@@ -95,6 +95,7 @@ def test_t1_too_few_rows_end_in_an_error_and_no_output(tmp_path: Path, rows: int
 WILD = st.sampled_from([np.nan, np.inf, -np.inf, 1e308, -1e308, 5e-324]) | st.floats(-1e3, 1e3)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(cells=st.lists(WILD, min_size=8, max_size=30))
 def test_t2_nothing_that_is_not_finite_comes_out_and_no_record_is_lost(
@@ -123,6 +124,7 @@ def test_t3_a_comma_too_many_never_shifts_a_column(tmp_path: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_t5_a_huge_cell_and_a_zip_bomb_end_within_their_memory(tmp_path: Path) -> None:
     """One cell of 300 MB in less than a megabyte of gzip, within 1.5 GiB of address space and a limit of 64 MB."""
     with gzip.open(tmp_path / "v.csv.gz", "wb", compresslevel=1) as stream:

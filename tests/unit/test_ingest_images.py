@@ -95,6 +95,7 @@ def test_an_image_bomb_is_refused_by_its_header(tmp_path: Path, side: int) -> No
     assert rows.table["row"].to_pylist() == [k for k in range(13) if k != 6]
 
 
+@pytest.mark.slow
 def test_bombs_are_refused_within_little_memory(tmp_path: Path) -> None:
     place, _ = folder(tmp_path, 6)
     for k in range(3):

@@ -50,7 +50,7 @@ def parts(whole: pd.DataFrame, size: int) -> Any:
     return frames
 
 
-@pytest.mark.parametrize("size", [37, 120])
+@pytest.mark.parametrize("size", [37])
 def test_chunks_say_what_the_whole_says(size: int) -> None:
     whole = frame(size)
     expected = validate(whole, SUITE)
@@ -62,6 +62,7 @@ def test_chunks_say_what_the_whole_says(size: int) -> None:
     assert sum(len(it.failing) for it in got) > 20
 
 
+@pytest.mark.slow
 def test_uniqueness_holds_across_chunks_even_if_every_hash_collides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         chunks.pd.util, "hash_pandas_object", lambda values, index: pd.Series(np.zeros(len(values), np.uint64))
@@ -89,6 +90,7 @@ def test_what_cannot_be_said_in_chunks_is_an_error(expectation: dict[str, Any], 
         validate_chunks(parts(whole, 25), [expectation])
 
 
+@pytest.mark.slow
 def test_the_step_divides_a_large_dataset_as_it_would_a_small_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

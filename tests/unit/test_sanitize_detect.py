@@ -72,7 +72,7 @@ def test_suspicious_records_leave_and_the_document_states_the_rate(tmp_path: Pat
     assert back["dataset"]["content_digest"] == given.manifest.content_digest
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_downweighted_record_stays_with_an_eighth_of_its_weight_and_a_release_gives_it_back(
     tmp_path: Path, weighted: bool
 ) -> None:
