@@ -41,7 +41,7 @@ type: $(STAMP)  ## mypy --strict on the library
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## every benchmark, each beside its peer or limit
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@failed=0; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || failed=1; done; exit $$failed
 
 image: $(STAMP)  ## build the one image of all components with podman or docker (BASE_IMAGE=..., CUDA=1)
 	bash manifests/image/build.sh

@@ -470,7 +470,7 @@ def test_input_that_does_not_fit_is_refused_and_nothing_is_written(case: Case, n
         ({"threats": ("l7:0.1",)}, "l1"),
         ({"attacks": {"pdg": {}}}, "pgd"),
         ({"attacks": {"pgd": {"step": 3}}}, "steps"),
-        ({"triggers": ({"name": "p", "kind": "patch", "row": 0, "column": 0, "target": 1},)}, "inside the images"),
+        ({"triggers": ({"name": "p", "kind": "patch", "row": 0, "column": 0, "target": 1},)}, "need images"),
     ],
     ids=str,
 )

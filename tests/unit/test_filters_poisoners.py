@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from assay import catalog
 from assay.errors import UnfitInput
 from assay.poison import Blended, Patch, Sinusoidal, Stripe, Trigger, Warp, flip_labels, plant
 
-TRIGGERS: list[Trigger] = [Patch(), Blended(), Stripe(), Sinusoidal(), Warp()]
+TRIGGERS: list[Trigger] = [catalog.build("poison.triggers", name) for name in catalog.names("poison.triggers")]
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
@@ -34,6 +35,21 @@ def test_a_patch_covers_its_corner_and_nothing_else(
     inside[slice(*rows), slice(*columns)] = True
     assert (stamped[:, :, inside] == np.float32(0.7)).all()
     assert (stamped[:, :, ~inside] == images[:, :, ~inside]).all()
+
+
+def test_a_patch_lies_where_row_and_column_say() -> None:
+    images, _ = scene()
+    changed = Patch(size=2, row=1, column=3, value=2.0)(images) != images
+    assert np.argwhere(changed.all(axis=(0, 1))).tolist() == [[1, 3], [1, 4], [2, 3], [2, 4]]
+    assert changed.any(axis=(0, 1)).sum() == 4
+
+
+@pytest.mark.parametrize(
+    "patch", [Patch(size=2, row=7, column=0), Patch(row=-1, column=0), Patch(size=0), Patch(size=7), Patch(row=1)]
+)
+def test_a_patch_that_leaves_the_image_is_refused(patch: Patch) -> None:
+    with pytest.raises(UnfitInput, match=r"inside the images|both or neither"):
+        patch(scene()[0])
 
 
 def test_a_blend_is_the_weighted_mean_with_one_pattern() -> None:

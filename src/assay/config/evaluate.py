@@ -29,9 +29,8 @@ class EvaluateConfig(Section):
         threats: each ``norm:epsilon``; the first is the primary one, ``robust_accuracy`` in summaries.
         attacks: members of ``attacks`` with their settings, or the name of a preset, which stands for its attacks and
             settings: ``standard``. A record counts as robust when it survives all of them.
-        triggers: known backdoor triggers to probe with, each ``name``, ``kind``, ``target`` (number of a class) and the
-            fields of its kind: ``patch`` (row, column, size, value), ``corner``, ``blended``, ``stripe`` or
-            ``sinusoidal``.
+        triggers: known backdoor triggers to probe with, each ``name``, ``kind`` (a member of ``poison.triggers``, such
+            as ``patch``), ``target`` (number of a class) and the fields of its kind.
         confidence: of every interval.
         seed: of every attack.
         threads: blocks of 256 records attacked at the same time, one torch thread each; changes no number.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,54 +9,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pydantic
 import torch
 from torch import nn
 
+from assay import catalog
 from assay.data.records import require_name
-from assay.errors import UnfitInput, UnknownName
+from assay.errors import UnfitInput
 from assay.estimate import Estimate, curtailed
-from assay.poison import triggers as poison
-from assay.poison.triggers import Images
+from assay.poison.triggers import Trigger as Stamp
 
-__all__ = ["Square", "Trigger", "backdoor_success", "read_triggers"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Square:
-    """A square of one value at a place: BadNets.
-
-    Fields:
-        row, column: its upper left pixel.
-        size: side in pixels.
-        value: the pixels' value, in the units of the images.
-
-    Reference: Gu, Dolan-Gavitt and Garg. BadNets. 2017. arXiv:1708.06733.
-    """
-
-    row: int
-    column: int
-    size: int = 2
-    value: float = 1.0
-
-    def __call__(self, images: Images) -> Images:
-        """Stamped copies of images (N, C, H, W)."""
-        extent = images.shape[2:] if images.ndim == 4 else (0, 0)
-        ends = (self.row + self.size, self.column + self.size)
-        if not (min(self.row, self.column) >= 0 and self.size >= 1 and ends[0] <= extent[0] and ends[1] <= extent[1]):
-            raise UnfitInput("trigger", f"{self} on inputs of shape {images.shape[1:]}", "a square inside the images")
-        stamped = images.copy()
-        stamped[:, :, self.row : ends[0], self.column : ends[1]] = self.value
-        return stamped
-
-
-KINDS: dict[str, type[Any]] = {
-    "patch": Square,
-    "corner": poison.Patch,
-    "blended": poison.Blended,
-    "stripe": poison.Stripe,
-    "sinusoidal": poison.Sinusoidal,
-}
+__all__ = ["Trigger", "backdoor_success", "read_triggers"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +32,7 @@ class Trigger:
     """
 
     name: str
-    stamp: poison.Trigger
+    stamp: Stamp
     target: int
 
     def tally(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, int]:
@@ -103,7 +64,7 @@ def read_triggers(given: Sequence[Mapping[str, Any]]) -> tuple[Trigger, ...]:
     """Triggers from their configuration: name, kind, target, and the fields of the kind.
 
     Raises:
-        UnknownName: no such kind or field.
+        UnknownName: no such member of ``poison.triggers``, or no such field.
         UnfitInput: a missing or unfit field, or a name given twice.
     """
     made = tuple(_read(document) for document in given)
@@ -135,18 +96,7 @@ def backdoor_success(
 def _read(document: Mapping[str, Any]) -> Trigger:
     settings = dict(document)
     kind, name, target = settings.pop("kind", ""), settings.pop("name", ""), settings.pop("target", None)
-    if kind not in KINDS:
-        raise UnknownName("trigger kind", str(kind), KINDS)
     if not isinstance(target, int) or isinstance(target, bool):
         raise UnfitInput("trigger: target", repr(target), "the number of a class")
-    known = [field.name for field in dataclasses.fields(KINDS[kind])]
-    for key in settings:
-        if key not in known:
-            raise UnknownName(f"trigger {kind} setting", key, [*known, "kind", "name", "target"])
-    try:
-        stamp = pydantic.TypeAdapter(KINDS[kind]).validate_python(settings)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UnfitInput(f"trigger {kind}: {place}", repr(first.get("input")), first["msg"]) from error
+    stamp = catalog.build("poison.triggers", str(kind), settings)
     return Trigger(require_name("trigger", str(name)), stamp, target)

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from assay.poison.flips import flip_labels
 from assay.poison.plant import Planted, plant
-from assay.poison.triggers import Blended, Corner, Patch, Sinusoidal, Stripe, Trigger
-from assay.poison.warp import Warp
+from assay.poison.triggers import Trigger
+from assay.poison.triggers.blended import Blended
+from assay.poison.triggers.patch import Corner, Patch
+from assay.poison.triggers.sinusoidal import Sinusoidal
+from assay.poison.triggers.stripe import Stripe
+from assay.poison.triggers.warp import Warp
 
 __all__ = ["Blended", "Corner", "Patch", "Planted", "Sinusoidal", "Stripe", "Trigger", "Warp", "flip_labels", "plant"]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from assay.errors import UnfitInput
-from assay.poison.triggers import Images
+from assay.poison.triggers import Images, extent
 
 __all__ = ["Warp"]
 
@@ -36,11 +36,10 @@ class Warp:
 
     def __call__(self, images: Images) -> Images:
         """Stamped copies of images (N, C, H, W)."""
-        if images.ndim != 4:
-            raise UnfitInput("images", f"shape {images.shape}", "(N, C, H, W)")
+        height, width = extent(images)
         if not self.strength > 0 or self.grid < 2:
             raise UnfitInput("warp", repr(self), "strength above 0, a grid of 2 or more points")
-        places = self.places(images.shape[2], images.shape[3])
+        places = self.places(height, width)
         moved = np.empty_like(images)
         planes = (batch.reshape(-1, *images.shape[2:]) for batch in (images, moved))
         for plane, result in zip(*planes, strict=True):
