@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from scipy import linalg
 from assay.errors import UnfitInput
 from assay.filters import Floats, Labels
 
-__all__ = ["by_class", "checked", "principal", "scatter"]
+__all__ = ["by_class", "checked", "each_class", "leading", "principal", "scatter"]
 
 
 def checked(features: npt.ArrayLike, labels: npt.ArrayLike, where: str = "features") -> tuple[Floats, Labels]:
@@ -52,5 +52,20 @@ def principal(gram: Floats, count: int) -> Floats:
     size = len(gram)
     values, vectors = linalg.eigh(gram, subset_by_index=[max(0, size - count), size - 1])
     positive = int((values > max(values[-1], 0.0) * size * np.finfo(np.float64).eps).sum())
-    leading: Floats = vectors[:, ::-1][:, : max(1, positive)]
-    return leading
+    first: Floats = vectors[:, ::-1][:, : max(1, positive)]
+    return first
+
+
+def leading(points: Floats, directions: int) -> Floats:
+    """Coordinates (n, k) of centred points (n, D) along their own leading principal directions."""
+    _, centred, gram = scatter(points)
+    return np.asarray(centred @ principal(gram, directions))
+
+
+def each_class(features: Floats, labels: Labels, score: Callable[[Floats], Floats]) -> Floats:
+    """Scores (N,) of features (N, D), every class scored by itself."""
+    x, y = checked(features, labels)
+    scores = np.zeros(len(x))
+    for _, rows in by_class(y):
+        scores[rows] = score(x[rows])
+    return scores

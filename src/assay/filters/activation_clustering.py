@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from assay.errors import UnfitInput
 from assay.filters import Floats, Labels
-from assay.filters._linear import by_class, checked, principal, scatter
+from assay.filters._linear import each_class, leading
 
 ROUNDS = 100
 
@@ -55,16 +55,11 @@ class ActivationClustering:
         trusted_labels: Labels | None = None,
     ) -> Floats:
         """Scores (N,) of features (N, D); trusted records are not used."""
-        x, y = checked(features, labels)
-        scores = np.zeros(len(x))
-        for _, rows in by_class(y):
-            _, centred, gram = scatter(x[rows])
-            points = centred @ principal(gram, self.directions)
-            scores[rows] = self._positions(points, two_means(points))
-        return scores
+        return each_class(features, labels, lambda own: self._positions(leading(own, self.directions)))
 
-    def _positions(self, points: Floats, small: npt.NDArray[np.bool_]) -> Floats:
+    def _positions(self, points: Floats) -> Floats:
         """Distance past the midpoint in units of the pooled spread; 0 where the guard holds."""
+        small = two_means(points)
         if not 2 <= small.sum() <= len(points) - 2:
             return np.zeros(len(points))
         inside, outside = points[small].mean(axis=0), points[~small].mean(axis=0)

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 
 from assay.errors import UnfitInput
 from assay.filters import Floats, Labels
-from assay.filters._linear import by_class, checked, principal, scatter
+from assay.filters._linear import each_class, leading, scatter
 
 ROUNDS = 20
 
@@ -66,13 +66,10 @@ class QuantumEntropy:
         trusted_labels: Labels | None = None,
     ) -> Floats:
         """Scores (N,) of features (N, D); trusted records are not used."""
-        x, y = checked(features, labels)
-        scores = np.zeros(len(x))
-        for _, rows in by_class(y):
-            _, centred, gram = scatter(x[rows])
-            points = centred @ principal(gram, self.directions)
-            scores[rows] = entropy_score(robust_whitening(points, self.majority, self.ridge), self.alpha)
-        return scores
+        return each_class(features, labels, self._scores)
+
+    def _scores(self, own: Floats) -> Floats:
+        return entropy_score(robust_whitening(leading(own, self.directions), self.majority, self.ridge), self.alpha)
 
 
 def robust_whitening(points: Floats, majority: float, ridge: float) -> Floats:

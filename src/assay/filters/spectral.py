@@ -9,7 +9,7 @@ import numpy as np
 
 from assay.errors import UnfitInput
 from assay.filters import Floats, Labels
-from assay.filters._linear import by_class, checked, principal, scatter
+from assay.filters._linear import each_class, leading
 
 __all__ = ["Spectral"]
 
@@ -47,9 +47,4 @@ class Spectral:
         trusted_labels: Labels | None = None,
     ) -> Floats:
         """Scores (N,) of features (N, D); trusted records are not used."""
-        x, y = checked(features, labels)
-        scores = np.zeros(len(x))
-        for _, rows in by_class(y):
-            _, centred, gram = scatter(x[rows])
-            scores[rows] = ((centred @ principal(gram, self.directions)) ** 2).sum(axis=1)
-        return scores
+        return each_class(features, labels, lambda own: np.asarray((leading(own, self.directions) ** 2).sum(axis=1)))
