@@ -132,9 +132,10 @@ def names(reached: dict[str, Any]) -> list[str]:
     return [name for name in reached["ledger"] if not name.startswith("decisions/")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "finish",
-    ["in turn", pytest.param("again", marks=pytest.mark.slow), pytest.param("reconcile", marks=pytest.mark.slow)],
+    ["in turn", "again", "reconcile"],
 )
 def test_a_kill_before_any_write_converges(
     finished: tuple[Path, dict[str, Any], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finish: str
@@ -398,6 +399,7 @@ def two_promoted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Workspa
     return workspace, [first, second]
 
 
+@pytest.mark.slow
 def test_a_kill_before_any_write_of_a_rollback_converges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace, _ = two_promoted(tmp_path / "0", monkeypatch)
     code, answer = ask(rollback_in, str(workspace.home), 0)

@@ -99,6 +99,7 @@ def test_the_command_hands_over_the_promoted_model_and_prints_its_annotations(
     assert pinned.items() <= document["annotations"].items()
 
 
+@pytest.mark.slow
 def test_the_command_serves_nothing_else_than_the_annotations_name(tmp_path: Path) -> None:
     promoted = promote_in(tmp_path)
     done = verify("deployment.yaml", promoted, tmp_path, **{ANNOTATIONS["model"]: "0" * 64})

@@ -16,6 +16,7 @@ from assay.runner.result import RunResult, StepFailed
 from assay.runner.run import pipeline_spec, run_pipeline
 
 SPINE = {"ingest", "sanitize", "filter-poison", "train", "evaluate", "gate", "report"}
+LONG = pytest.mark.slow  # the same branch again, by another answer
 GIVEN = {"sources": "[]", "target": "{}"}
 
 
@@ -54,14 +55,16 @@ def test_robust_training_promotes_only_on_promote(run: Any, decision: str, last:
     assert set(result.tasks) == SPINE | {last}
 
 
-@pytest.mark.parametrize(("decision", "last"), [("promote", "promote"), ("reject", "withhold")])
+@pytest.mark.parametrize(("decision", "last"), [("promote", "promote"), pytest.param("reject", "withhold", marks=LONG)])
 def test_drift_calls_the_whole_training(run: Any, tmp_path: Path, decision: str, last: str) -> None:
     folder = str(tmp_path)
     result = run("retrain_on_drift", reference=folder, current=folder, monitor="retrain", policy=decision).require()
     assert set(result.tasks) == {"monitor"} | SPINE | {last}
 
 
-@pytest.mark.parametrize("action", ["continue", "watch", "investigate", "undecided"])
+@pytest.mark.parametrize(
+    "action", ["continue", *(pytest.param(action, marks=LONG) for action in ("watch", "investigate", "undecided"))]
+)
 def test_every_other_answer_of_monitor_is_only_recorded(run: Any, tmp_path: Path, action: str) -> None:
     folder = str(tmp_path)
     result = run("retrain_on_drift", reference=folder, current=folder, monitor=action, policy="promote").require()
@@ -69,13 +72,13 @@ def test_every_other_answer_of_monitor_is_only_recorded(run: Any, tmp_path: Path
     assert result.parameter("record_action") == action
 
 
-@pytest.mark.parametrize(("decision", "last"), [("promote", "promote"), ("reject", "withhold")])
+@pytest.mark.parametrize(("decision", "last"), [("promote", "promote"), pytest.param("reject", "withhold", marks=LONG)])
 def test_an_incident_that_serves_calls_the_whole_training(run: Any, decision: str, last: str) -> None:
     result = run("respond_to_incident", ref="source:x", reason="retrain", policy=decision).require()
     assert set(result.tasks) == {"contain"} | SPINE | {last}
 
 
-@pytest.mark.parametrize("action", ["investigate", "continue"])
+@pytest.mark.parametrize("action", [pytest.param("investigate", marks=LONG), "continue"])
 def test_an_incident_that_serves_nowhere_is_only_recorded(run: Any, action: str) -> None:
     result = run("respond_to_incident", ref="source:x", reason=action, policy="promote").require()
     assert set(result.tasks) == {"contain", "record-action"}

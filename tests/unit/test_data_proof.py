@@ -146,6 +146,7 @@ def test_a_proof_travels_alone_and_holds_only_its_block(
         assert run(["verify", str(proof)]) == 1
 
 
+@pytest.mark.slow
 def test_a_thousand_changed_bytes_of_data_or_manifest_are_all_found(dataset: Dataset, tmp_path: Path) -> None:
     """Anywhere: records, encodings Parquet would forgive, history, list of files."""
     dataset.save(tmp_path / "d")
