@@ -36,6 +36,7 @@ from assay.evidence import Evidence
 from assay.examples.tiny import Tiny
 from assay.gate import verdict as gate
 from assay.gate.rules.at_least import AtLeast
+from assay.gate.rules.worst_slice import WorstSlice
 from assay.ledger import put_folder
 from assay.signing import peek, seal, statement, unseal
 from assay.workspace import Workspace
@@ -507,3 +508,27 @@ def test_the_verb_takes_its_measurement_from_the_configuration(case: Case, capsy
 def test_an_unknown_setting_names_the_nearest_one(case: Case) -> None:
     with pytest.raises(UnknownName, match="steps"):
         case.evaluate(config=CONFIG.model_copy(update={"attacks": {"pgd": {"stepz": 3}}}))
+
+
+@pytest.mark.parametrize("decide", [{}, {"clean_accuracy": 0.05}], ids=["all", "stopped"])
+def test_slices_divide_the_whole_exactly(case: Case, decide: dict[str, float]) -> None:
+    config = CONFIG.model_copy(update={"slices": ("class", "source"), "decide": decide})
+    case.evaluate(config=config)
+    found, key = case.read().estimates, f"/linf:{EPSILON}"
+    clean, robust = left(case.x, case.y, WEIGHT)
+    for name, end, exact in (("clean_accuracy", "", clean), ("robust_accuracy", key, robust)):
+        parts = [found[f"{name}[class={label}]{end}"] for label in (0, 1)]
+        assert sum(part.n for part in parts) == found[name + end].n
+        assert sum(part.counts["successes"] for part in parts) == found[name + end].counts["successes"]
+        if not decide:
+            assert [part.counts["successes"] for part in parts] == [int(exact[case.y == y].sum()) for y in (0, 1)]
+            (source,) = (each for full, each in found.items() if full.startswith(f"{name}[source="))
+            assert source == found[name + end]
+
+
+def test_a_worst_slice_is_what_the_gate_reads(case: Case) -> None:
+    case.evaluate(config=CONFIG.model_copy(update={"slices": ("class",)}))
+    policy = parse(PolicyConfig, {"rules": [{"rule": "sound"}, {"rule": "at_least", "estimate": "m", "value": 0}]}, "p")
+    asked = gate.Case(evidence=case.read(), policy=policy, now=datetime.now().astimezone(), signed=True)
+    rules = {bar: WorstSlice(estimate="clean_accuracy", by="class", value=bar) for bar in (0.05, 0.999)}
+    assert [rule(asked).verdict for rule in rules.values()] == ["holds", "misses"]

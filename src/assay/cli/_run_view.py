@@ -52,8 +52,8 @@ def _records(document: dict[str, Any]) -> Table:
 def _estimates(document: dict[str, Any]) -> Table:
     table = Table("estimate", "value", "interval", "confidence", "records", title="Measured", title_justify="left")
     for name, fields in document["estimates"].items():
-        if name.count("/") > 1:
-            continue  # one attack alone; the report has them
+        if name.count("/") > 1 or "[" in name:
+            continue  # one attack alone, or one slice; the report has them
         estimate = Estimate.from_json(fields)
         table.add_row(
             name,

@@ -31,6 +31,7 @@ class EvaluateConfig(Section):
             settings: ``standard``. A record counts as robust when it survives all of them.
         triggers: known backdoor triggers to probe with, each ``name``, ``kind`` (a member of ``poison.triggers``, such
             as ``patch``), ``target`` (number of a class) and the fields of its kind.
+        slices: also measure every ``class``, every ``source`` of the hold-out, or both, for the rule ``worst_slice``.
         confidence: of every interval.
         seed: of every attack.
         threads: blocks of 256 records attacked at the same time, one torch thread each; changes no number.
@@ -51,6 +52,7 @@ class EvaluateConfig(Section):
         default_factory=lambda: {"fgsm": {}, "pgd": {"steps": 40, "restarts": 5}}, min_length=1
     )
     triggers: tuple[dict[str, Any], ...] = ()
+    slices: tuple[Literal["class", "source"], ...] = ()
     confidence: float = pydantic.Field(default=0.95, gt=0.5, lt=1)
     seed: int = pydantic.Field(default=0, ge=0, lt=2**53)
     threads: int = pydantic.Field(default=2, ge=1, le=256)

@@ -19,7 +19,7 @@ from assay.config.root import Target
 from assay.data.files import write_file
 from assay.errors import UnfitInput
 from assay.estimate import RISK, Estimate
-from assay.evaluate import soundness, summary
+from assay.evaluate import slices, soundness, summary
 from assay.evaluate.champion import champion_folder, find_champion
 from assay.evaluate.deliver import deliver
 from assay.evaluate.fast import supports_bfloat16
@@ -95,8 +95,10 @@ def evaluate(
         if config.decide:
             data, plan = shuffled(data, config.seed), replace(plan, block_records=LOOK_RECORDS)
         found, labels = _measure(candidate, data, plan, config, target, record), data.y
+        divided = slices.members(data, candidate.spec.classes, config.slices)
         data = first(data, len(found.outcomes.predicted))
         estimates = _estimates(found, plan, config, labels)
+        estimates |= slices.estimates(found.outcomes, plan, divided, config.confidence)
         made = Evidence(
             subjects=_subjects(candidate, data, found.champion),
             estimates=estimates,
