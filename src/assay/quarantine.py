@@ -24,8 +24,9 @@ from assay.data.manifest import History
 from assay.errors import UnfitInput
 
 MAX_SHOWN_BYTES = 200
+PURGED = "purged.dsse.json"
 
-__all__ = ["Quarantine", "release", "show", "summary"]
+__all__ = ["PURGED", "Quarantine", "release", "show", "summary"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,12 @@ class Quarantine:
         """Read a quarantine folder.
 
         Raises:
-            UnfitInput: no such folder, no quarantine, or findings or raw rows that differ from the manifest.
+            UnfitInput: no such folder, no quarantine, one that was purged, or findings or raw rows that differ from the
+                manifest.
         """
         folder = Path(path)
+        if (folder / PURGED).is_file():
+            raise UnfitInput(str(folder), "a quarantine that was purged", "one with its records", f"See {PURGED}.")
         dataset = Dataset.load(folder)
         history = dataset.manifest.history
         if history.role != "quarantine":

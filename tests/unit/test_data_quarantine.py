@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay import quarantine
+from assay import canonical, quarantine
+from assay.canonical import tree_files
 from assay.cli.main import run
 from assay.data.dataset import Dataset
 from assay.data.findings import Finding, findings_bytes, split
 from assay.data.manifest import BatchShare, History
 from assay.errors import UnfitInput
+from assay.purge import purge
+from assay.signing import unseal
+from assay.workspace import Workspace
 
 HISTORY = History("ingest", "kept", (BatchShare("v", "b", "0" * 64, 0), BatchShare("w", "b", "1" * 64, 0)))
 ROWS = 40
@@ -117,3 +122,74 @@ def test_the_verbs_list_show_and_release(tmp_path: Path, capsys: pytest.CaptureF
         run(["quarantine", "release", str(left), "--kept", str(kept), "--out", str(tmp_path / "c"), "--record", "q"])
         == 2
     )
+
+
+# purge
+
+
+@pytest.fixture
+def left(workspace: Workspace, tmp_path: Path) -> Path:
+    """A quarantine of nine records, in a workspace with keys."""
+    workspace.initialise()
+    return divide(set(range(9)), tmp_path)[2]
+
+
+def test_a_purge_says_first_what_would_go(workspace: Workspace, left: Path) -> None:
+    before = tree_files(left)
+    document = purge(left, workspace, reason="")
+    assert (document["records"], document["reasons"], document["purged"]) == (9, ["odd", "worse"], False)
+    assert (tree_files(left), workspace.ledger.names("purges/")) == (before, [])
+
+
+def test_a_purge_deletes_the_records_and_keeps_what_they_were_and_why(workspace: Workspace, left: Path) -> None:
+    manifest = (left / "manifest.json").read_bytes()
+    document = purge(left, workspace, reason="erasure asked for", apply=True)
+    assert sorted(tree_files(left)) == ["findings.parquet", "manifest.json", "purged.dsse.json"]
+    assert (left / "manifest.json").read_bytes() == manifest
+    said = unseal(workspace.ledger.get(document["statement"]), workspace.keyring, kind="quarantine", role="evaluator")
+    assert (said.predicate["reason"], said.predicate["records"]) == ("erasure asked for", 9)
+    assert said.statement["subject"][0]["digest"]["sha256"] == document["digest"] == canonical.sha256(manifest)
+    assert purge(left, workspace, reason="again", apply=True) == document
+    with pytest.raises(UnfitInput, match="was purged"):
+        quarantine.summary(left)
+
+
+@pytest.mark.parametrize("done", range(4))
+def test_a_purge_that_was_interrupted_is_finished_by_the_same_command(
+    workspace: Workspace, left: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    """Interrupted before the statement is copied, and after so many deletions."""
+    steps = iter(range(done))
+
+    def stops(*_: Any, **__: Any) -> None:
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("assay.purge.write_file" if done == 0 else "pathlib.Path.unlink", stops)
+        with pytest.raises(KeyboardInterrupt):
+            purge(left, workspace, reason="why", apply=True)
+    assert purge(left, workspace, reason="why", apply=True)["purged"]
+    assert sorted(tree_files(left)) == ["findings.parquet", "manifest.json", "purged.dsse.json"]
+    assert len(workspace.ledger.names("purges/")) == 1
+
+
+def test_without_a_key_a_reason_or_whole_bytes_nothing_is_deleted(workspace: Workspace, left: Path) -> None:
+    with pytest.raises(UnfitInput, match="reason"):
+        purge(left, workspace, reason=" ", apply=True)
+    (workspace.home / "keys" / "evaluator.pem").unlink()
+    with pytest.raises(UnfitInput, match="evaluator"):
+        purge(left, workspace, reason="why", apply=True)
+    findings = left / "findings.parquet"
+    findings.write_bytes(findings.read_bytes()[:-1])
+    with pytest.raises(UnfitInput):
+        purge(left, workspace, reason="why", apply=True)
+    assert (left / "data").is_dir()
+    assert workspace.ledger.names("purges/") == []
+
+
+def test_the_verb_purges_only_with_apply(workspace: Workspace, left: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["quarantine", "purge", str(left)]) == 1
+    assert "--apply deletes them for good" in capsys.readouterr().out
+    assert run(["quarantine", "purge", str(left), "--apply", "--reason", "why", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["purged"] is True

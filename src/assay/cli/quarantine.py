@@ -1,4 +1,4 @@
-"""``assay quarantine list | show | release``: why records left, what they hold, and their way back."""
+"""``assay quarantine list | show | release | purge``: why records left, what they hold, their way back, their end."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from assay.cli._shared import Json, answer
+from assay.cli._shared import Json, answer, leave
 
-app = typer.Typer(help="Look at records that left a dataset, and put them back.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at records that left a dataset, put them back, or delete them for good.", no_args_is_help=True
+)
 Folder = Annotated[Path, typer.Argument(metavar="QUARANTINE", help="Folder of a quarantine.")]
 
 
@@ -62,3 +64,23 @@ def release_records(
         f"{document['released']} released; {document['kept']} records in {out} ({document['dataset']['digest'][:12]})"
     )
     answer(document, json, [line])
+
+
+@app.command("purge")
+def purge_records(
+    quarantine: Folder,
+    reason: Annotated[str, typer.Option(help="Why, for the signed statement.")] = "",
+    apply: Annotated[bool, typer.Option("--apply", help="Record it and delete the records for good.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete the records of a quarantine; manifest, reasons and a signed statement stay.
+
+    Without --apply it says what would go and leaves with 1. Copies elsewhere, such as pipeline artifacts, stay.
+    """
+    from assay.purge import purge
+    from assay.workspace import Workspace
+
+    document = purge(quarantine, Workspace.from_env(), reason=reason, apply=apply)
+    done = f"deleted, {document['statement']}" if document["purged"] else "--apply deletes them for good"
+    answer(document, json, [f"{document['records']} records, {document['raw']} rows kept raw: {done}"])
+    leave(0 if document["purged"] else 1)
