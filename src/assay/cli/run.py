@@ -99,8 +99,16 @@ def _training(
     commands = [
         f"MLflow   mlflow ui --backend-store-uri {redacted(workspace.tracking_uri)}",
         *(f"trace    assay trace source:{name}" for name in document["quarantined"]),
+        *(f"approve  assay approve {found['gate', 'decision']}, then run this again" for _ in _waiting(document)),
     ]
     return document, lines_of(document, commands)
+
+
+def _waiting(document: Mapping[str, Any]) -> list[str]:
+    """The rules that only wait for people."""
+    return [
+        rule["rule"] for rule in document["rules"] if (rule["rule"], rule["verdict"]) == ("approved", "not_measured")
+    ]
 
 
 def _unfiltered(config: Config, found: Mapping[tuple[str, str], Path]) -> dict[str, Estimate]:
