@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from whole_runs import STEPS, finish, fresh, kill_in, start, state
+from whole_runs import STEPS, finish, fresh, kill_in, start, state, verb
 
 KILLS = 3
 
@@ -80,3 +81,18 @@ class TestTinyRun:
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "one at a time" in done.stderr
         assert sorted(path.name for path in run.iterdir()) == kept
+
+    @pytest.mark.slow
+    def test_a_run_that_waits_for_approval_goes_on_from_there(self, place: Path) -> None:
+        """It ends with 3 and nothing keeps running; approved and run again, the same measurement is promoted."""
+        key = json.loads(verb(fresh(place), 0, "approve", "--init", "--json"))["key"]
+        rules = f"[{{rule: at_least, estimate: clean_accuracy, value: 0.7}}, {{rule: approved, by: [{key}]}}]"
+        given = ("run", "--example", "tiny", "--set", f"policy.rules={rules}", "--json")
+        first = json.loads(verb(place, 3, *given))
+        assert (first["decision"], first["model"]["version"]) == ("inconclusive", None)
+        (decision,) = place.glob(".assay/runs/*/artifacts/*/gate/decision")
+        verb(place, 0, "approve", str(decision), "--why", "looked at it")
+        again = json.loads(verb(place, 0, *given))
+        assert (again["decision"], str(again["model"]["version"])) == ("promote", "1")
+        assert again["evidence_id"] == first["evidence_id"]
+        assert len(list((place / ".assay" / "ledger" / "attempts").rglob("*.json"))) == 1

@@ -38,6 +38,17 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def verb(folder: Path, code: int, *arguments: str) -> str:
+    """What a verb prints in a folder; it has to leave with the code."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ASSAY_", "MLFLOW_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "assay.cli", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
 def kill_in(process: subprocess.Popen[str], step: int, delay: float) -> None:
     """Kill the whole process group with SIGKILL, ``delay`` seconds after so many steps have ended."""
     assert process.stderr is not None
