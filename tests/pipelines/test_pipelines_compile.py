@@ -21,6 +21,8 @@ from assay.runner.branches import check_branches
 from assay.runner.run import pipeline_spec
 
 PIPELINES = tuple(catalog.names("pipelines"))
+NESTING = ("respond_to_incident", "retrain_on_drift")  # each compiles robust_training once more
+SOME_SLOW = [pytest.param(name, marks=[pytest.mark.slow] if name in NESTING else []) for name in PIPELINES]
 RESOURCES = Resources(
     image="registry.example/team/assay-python@sha256:" + 64 * "a",
     gpu=Placement(
@@ -122,7 +124,7 @@ def test_the_defaults_place_train_and_evaluate_on_gpu_nodes_too() -> None:
         assert placed[executor]["nodeSelector"]["labels"] == {"nvidia.com/gpu.present": "true"}
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("name", SOME_SLOW)
 def test_a_node_selector_of_the_run_form_wins(name: str, config: Config) -> None:
     offered = config.model_copy(update={"resources": RESOURCES.model_copy(update={"runtime_node_selector": True})})
     documents = parsed(compile_pipeline(name, offered).yaml)
@@ -224,7 +226,7 @@ def test_a_secret_goes_only_to_the_steps_that_are_named(compiled: dict[str, Any]
     assert all(body["secretAsEnv"][0]["keyToEnv"][0]["envVar"] == "AWS_ACCESS_KEY_ID" for body in placed.values())
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("name", SOME_SLOW)
 def test_equal_configurations_compile_to_equal_bytes(name: str, config: Config, texts: dict[str, bytes]) -> None:
     assert compile_pipeline(name, copy.deepcopy(config)).yaml == texts[name]
 

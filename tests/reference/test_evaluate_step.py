@@ -270,6 +270,7 @@ def test_the_same_measurement_twice_is_one_whatever_the_number_of_workers(case: 
     assert case.evaluate("three", CONFIG.model_copy(update={"seed": 1}))["evidence_id"] != first["evidence_id"]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_evidence(case: Case) -> None:
     arguments = [
         str(case.model),

@@ -47,6 +47,7 @@ def dataset() -> Dataset:
     return Dataset.make(table, ("p", "q", "r"), History("ingest", "kept", shares))
 
 
+@pytest.mark.slow
 def test_a_thousand_members_verify_and_a_thousand_others_do_not(dataset: Dataset) -> None:
     digest = dataset.manifest.digest
     for name in dataset.record_ids:
