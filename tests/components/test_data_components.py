@@ -74,6 +74,7 @@ def test_the_steps_import_inside_a_task_where_kfp_has_no_decorators() -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_ingest_sanitize_and_release_run_without_torch(tmp_path: Path) -> None:
     given = json.loads(sources(tmp_path))[0]["uri"]
     code = f"""

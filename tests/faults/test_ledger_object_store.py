@@ -136,7 +136,7 @@ def test_the_proof_leaves_no_name_behind(bucket: str) -> None:
         (lambda handler: handler._answer(b"", 403), UnfitInput),
         (short, Unreachable),
         (wrong_checksum, Unreachable),
-        (hang, Unreachable),
+        pytest.param(hang, Unreachable, marks=pytest.mark.slow),
     ],
     ids=["503", "429", "403", "truncated", "wrong checksum", "hang"],
 )

@@ -210,6 +210,7 @@ def test_parents_that_raced_into_being_become_one(home: Workspace) -> None:
     assert parents == {found[""].info.run_id}
 
 
+@pytest.mark.slow
 def test_a_locked_store_is_given_up_and_caught_up_with(home: Workspace) -> None:
     """MLflow's own patience with SQLite is about 20 seconds a call."""
     with sqlite3.connect(home.home / "mlflow.db", isolation_level=None) as lock:

@@ -215,6 +215,7 @@ def run_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each: int) -> None
     assert audit(workspace)["mismatches"] == []
 
 
+@pytest.mark.slow
 def test_four_processes_promoting_at_once_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_race(tmp_path, monkeypatch, each=3)
 

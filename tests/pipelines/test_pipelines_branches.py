@@ -48,7 +48,8 @@ def _types(definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("decision", "last"), [("promote", "promote"), ("reject", "withhold"), ("inconclusive", "withhold")]
+    ("decision", "last"),
+    [("promote", "promote"), ("reject", "withhold"), pytest.param("inconclusive", "withhold", marks=LONG)],
 )
 def test_robust_training_promotes_only_on_promote(run: Any, decision: str, last: str) -> None:
     result = run("robust_training", policy=decision).require()

@@ -225,7 +225,9 @@ MORE_HONEST: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", list(HONEST))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "adversarial" in name else []) for name in HONEST]
+)
 def test_an_honest_model_is_sound(name: str) -> None:
     assert missed(HONEST[name]()) == set()
 

@@ -133,6 +133,7 @@ def test_a_promotion_that_was_not_recorded_is_not_claimed(run: Run, place: Works
     assert "version 3" not in page
 
 
+@pytest.mark.slow
 def test_equal_inputs_give_equal_bytes_in_another_process_and_place_without_torch(
     run: Run, page: str, place: Workspace, tmp_path: Path
 ) -> None:

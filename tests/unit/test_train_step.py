@@ -49,6 +49,7 @@ def all_digits(tmp_path_factory) -> tuple[Path, Dataset]:
     return folder / "training", digits(slice(1200, 1797))
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_digest(few_digits, tmp_path):
     here = train(few_digits, config(ADVERSARIAL), model=tmp_path / "here")
     script = (
