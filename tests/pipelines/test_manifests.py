@@ -118,7 +118,7 @@ def test_the_example_resources_are_accepted_and_keep_each_key_to_its_steps() -> 
     assert {secret.name for secret in resources.secrets} == set(filled)
     steps = {secret.name: secret.steps for secret in resources.secrets}
     assert steps["assay-promoter-key"] == ("promote",)
-    assert steps["assay-evaluator-key"] == ("evaluate", "gate")
+    assert steps["assay-evaluator-key"] == ("evaluate", "gate", "contain")
     for secret in resources.secrets:
         keys = set(filled[secret.name]["stringData"])
         assert set(secret.env) <= keys

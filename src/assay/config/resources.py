@@ -58,7 +58,7 @@ class Secret(Section):
         name: of the secret.
         env: secret key to environment variable.
         mount: folder in which its keys appear as files, or empty.
-        steps: the steps that get it; empty means all. The evaluator's key belongs to evaluate and gate alone, the
+        steps: the steps that get it; empty means all. The evaluator's key belongs to evaluate, gate and contain, the
             promoter's key to promote alone.
     """
 
