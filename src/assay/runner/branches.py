@@ -19,7 +19,7 @@ _AND = " && "
 
 Outputs = Mapping[str, Mapping[str, Any]]
 
-__all__ = ["called_for", "check_branches"]
+__all__ = ["PREFIX", "called_for", "check_branches"]
 
 
 def check_branches(spec: Mapping[str, Any]) -> None:

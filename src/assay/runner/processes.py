@@ -14,7 +14,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,11 +25,15 @@ from assay.runner import task
 from assay.runner.cause import failure_of
 from assay.runner.result import Failure, StepEvent, TaskResult
 from assay.runner.task import EXECUTOR, PARENT
+from assay.runner.zygote import AVAILABLE, Fork, Zygote
 
 GRACE_S = 10.0
 RECORD = "executor_output.json"
-_SHELL = re.compile(rf"_KFP_RUNTIME=true (\S+) -m {re.escape(EXECUTOR)}")
-_OURS = rf"exec env _KFP_RUNTIME=true \1 -m {task.__name__}"
+_SCRIPT = re.compile(
+    r"""program_path=\$\(mktemp -d\)\s+printf "%s" "\$0" > "\$program_path/ephemeral_component\.py"\s+"""
+    rf"""_KFP_RUNTIME=true (\S+) -m {re.escape(EXECUTOR)}\s+--component_module_path\s+\S+\s+"\$@"\s*"""
+)
+_OURS = (r"_KFP_RUNTIME=true (\S+) -m \S+", rf"exec env _KFP_RUNTIME=true \1 -m {task.__name__}")
 
 __all__ = ["DEFAULTS", "Processes", "interruptible"]
 
@@ -54,25 +58,31 @@ class Processes:
         temporary: folder for their temporary files.
         environment: wins over this process's environment and over what the pipeline sets for the cluster.
         tell: called as a task starts and ends.
+        modules: what tasks will import, for a zygote to import first; None starts every task from nothing.
     """
 
     def __init__(
-        self, log: BinaryIO, temporary: Path, environment: Mapping[str, str], tell: Callable[[StepEvent], None]
+        self,
+        log: BinaryIO,
+        temporary: Path,
+        environment: Mapping[str, str],
+        tell: Callable[[StepEvent], None],
+        modules: Sequence[str] | None = None,
     ) -> None:
         self.tasks: dict[str, TaskResult] = {}
         self.failure: Failure | None = None
         self._log, self._temporary, self._tell = log, temporary, tell
         self._environment = dict(environment)
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._running: set[subprocess.Popen[bytes] | Fork] = set()
+        self._zygote = Zygote(modules, self._whole({}), log) if modules is not None and AVAILABLE else None
 
     def run(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         """Run one task to its end; named and shaped as kfp.local calls it. Returns the exit status."""
         record = _record(full_command)
         name = record.parent.name
-        environment = {**DEFAULTS, **os.environ, **(env_vars or {}), **self._environment}
         self._tell(StepEvent(name, "started"))
         offset, begun = self._log.seek(0, os.SEEK_END), time.monotonic()
-        status = self._wait(_bound(full_command), environment)
+        status = self._wait(full_command, self._whole(env_vars or {}))
         seconds = time.monotonic() - begun
         done = status == 0 and record.is_file()
         if not done:
@@ -92,21 +102,35 @@ class Processes:
                 process.wait(max(0.0, deadline - time.monotonic()))
             _signal_group(process, signal.SIGKILL)
             process.wait()
+        if self._zygote is not None:
+            self._zygote.close()
+
+    def _whole(self, given: Mapping[str, str]) -> dict[str, str]:
+        """All variables of a task; ``given`` are what the pipeline sets for the cluster."""
+        return {**DEFAULTS, **os.environ, **given, **self._environment, "TMPDIR": str(self._temporary)}
 
     def _wait(self, command: list[str], environment: dict[str, str]) -> int:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            env={**environment, "TMPDIR": str(self._temporary), PARENT: str(os.getpid())},
-            start_new_session=True,
-        )
+        process = self._start(command, environment)
         self._running.add(process)
         status = process.wait()
         self._running.discard(process)
         _signal_group(process, signal.SIGKILL)
         return status
+
+    def _start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes] | Fork:
+        shell, flags, script, program, *arguments = command
+        if not _SCRIPT.fullmatch(script):
+            raise AssayError("kfp.local", f"a script of another shape, {script!r}", "that of kfp 2.17")
+        if self._zygote is not None:
+            return self._zygote.fork(program, arguments, environment, self._log)
+        return subprocess.Popen(
+            [shell, flags, re.sub(*_OURS, script), program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**environment, PARENT: str(os.getpid())},
+            start_new_session=True,
+        )
 
 
 @contextmanager
@@ -127,15 +151,6 @@ def sweep(folder: Path) -> None:
     """Remove what a killed step had begun to write below a folder."""
     for begun in folder.rglob(f"{TEMPORARY}*"):
         shutil.rmtree(begun) if begun.is_dir() else begun.unlink(missing_ok=True)
-
-
-def _bound(full_command: list[str]) -> list[str]:
-    """The command with the shell's last process replaced by ours; the shell itself does not stay."""
-    shell, flags, script, *rest = full_command
-    bound, count = _SHELL.subn(_OURS, script)
-    if count != 1:
-        raise AssayError("kfp.local", f"a script of another shape, {script!r}", "that of kfp 2.17")
-    return [shell, flags, bound, *rest]
 
 
 def _record(full_command: list[str]) -> Path:
@@ -159,7 +174,7 @@ def _from(path: str | int, offset: int) -> str:
         return stream.read().decode(errors="replace")
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _signal_group(process: subprocess.Popen[bytes] | Fork, number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 

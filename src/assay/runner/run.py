@@ -14,9 +14,10 @@ from typing import Any, TextIO
 
 from assay.errors import AssayError
 from assay.runner.arguments import check_arguments
-from assay.runner.branches import called_for, check_branches
+from assay.runner.branches import PREFIX, called_for, check_branches
 from assay.runner.processes import Processes, interruptible, sweep
 from assay.runner.result import RunResult, StepEvent
+from assay.runner.zygote import modules_of
 
 __all__ = ["pipeline_spec", "run_pipeline"]
 
@@ -54,7 +55,8 @@ def run_pipeline(
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
     with log.open("a+b", buffering=0) as raw, log.open("a", buffering=1) as text:
-        processes = Processes(raw, temporary, environment or {}, _outside(sys.stdout, on_step))
+        modules = modules_of([name.removeprefix(PREFIX) for name in spec["components"]])
+        processes = Processes(raw, temporary, environment or {}, _outside(sys.stdout, on_step), modules)
         trouble = _execute(pipeline, arguments, processes, text, artifacts, temporary)
     if trouble is not None and processes.failure is None:
         raise AssayError(

@@ -17,17 +17,27 @@ PARENT = "ASSAY_RUNNER_PID"
 EXECUTOR = "kfp.dsl.executor_main"
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
-__all__ = ["EXECUTOR", "PARENT", "main"]
+__all__ = ["EXECUTOR", "PARENT", "bind", "execute", "main"]
 
 
 def main() -> None:
     """Bind this process to its parent, then become the executor."""
+    execute(int(os.environ.pop(PARENT)))
+
+
+def execute(parent: int) -> None:
+    """Run KFP's executor on ``sys.argv``, for as long as ``parent`` lives."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    bind(parent)
+    runpy.run_module(EXECUTOR, run_name="__main__", alter_sys=True)
+
+
+def bind(parent: int) -> None:
+    """Have this process end with its parent, now if it is gone already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != int(os.environ.pop(PARENT)):
+    if os.getppid() != parent:
         sys.exit("the process that runs the pipeline is gone")
-    runpy.run_module(EXECUTOR, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
