@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from assay.data.files import whole_folder
@@ -22,7 +23,7 @@ from assay.promotions import Promotion, name_of
 __all__ = ["write_bundle"]
 
 
-def write_bundle(made: Promotion, datasets: list[str], ledger: Ledger, out: Path) -> Path:
+def write_bundle(made: Promotion, datasets: Iterable[str], ledger: Ledger, out: Path) -> Path:
     """Write the bundle of a verified promotion whole.
 
     Args:

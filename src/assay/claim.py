@@ -56,11 +56,6 @@ class Claim:
     envelopes: dict[str, bytes]
     files: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def dataset(self) -> str:
-        """Manifest digest of the records the model learned from; empty for a model that came without any."""
-        return self.measured.subjects.get("dataset", "")
-
     @classmethod
     def verify(
         cls, decision: Path, evidence: Path, model: Path, target: Target, keyring: Keyring, now: datetime

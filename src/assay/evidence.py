@@ -61,6 +61,11 @@ class Evidence:
             if said not in VERDICTS:
                 raise UnfitInput(f"evidence: soundness {name}", repr(said), f"one of {', '.join(VERDICTS)}")
 
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Manifest digests of the records that the model learned from and was measured on, as far as it names them."""
+        return tuple(digest for name in ("dataset", "holdout") if (digest := self.subjects.get(name, "")))
+
     def to_statement(self) -> dict[str, Any]:
         """The in-toto Statement, ``run`` included."""
         predicate = {

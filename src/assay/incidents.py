@@ -126,24 +126,25 @@ def named_records(incidents: Iterable[Incident]) -> frozenset[str]:
     )
 
 
-def require_unaffected(model: str, dataset: str, ledger: Ledger, keyring: Keyring) -> None:
+def require_unaffected(model: str, datasets: Iterable[str], ledger: Ledger, keyring: Keyring) -> None:
     """Refuse a model that an open incident reaches, or may reach.
 
     Args:
         model: digest of its folder.
-        dataset: manifest digest of the records it learned from; empty for a model that came without any.
+        datasets: manifest digests of the records it learned from and was measured on.
         ledger: holds incidents and manifests.
         keyring: whose incidents count.
 
     Raises:
-        Refused: an incident lists the model, or is about data that it learned from, or that cannot be told.
+        Refused: an incident lists the model, or is about data that it learned from or was measured on, or that cannot
+            be told.
     """
-    for charge in against(ledger, keyring, model=model, datasets=[dataset]):
+    for charge in against(ledger, keyring, model=model, datasets=datasets):
         raise Refused(
             f"model {model[:12]}",
             charge.says,
             "a model that no open incident reaches",
-            "Train without the records it names; an incident is closed by revoking its payload in the key list.",
+            "Train and measure without what it names; an incident is closed by revoking its payload in the key list.",
         )
 
 
@@ -160,7 +161,7 @@ def against(ledger: Ledger, keyring: Keyring, *, model: str, datasets: Iterable[
         Refused: a manifest of the ledger that is not what its name says.
     """
     incidents = list(open_incidents(ledger, keyring))
-    behind = {digest: manifest_of(ledger, digest) for digest in datasets if digest} if incidents else {}
+    behind = {digest: manifest_of(ledger, digest) for digest in datasets} if incidents else {}
     found = (_charge(incident, ledger, model, behind) for incident in incidents)
     return [charge for charge in found if charge is not None]
 

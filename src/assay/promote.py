@@ -65,14 +65,14 @@ def promote(
 
     Raises:
         Refused: decision, evidence, model and target do not belong together, or are expired or not signed as they
-            must be, or an open incident reaches the model; nothing was changed.
+            must be, or an open incident reaches the model or the records it was measured on; nothing was changed.
         Unreachable: MLflow does not answer. Before the commit nothing was changed; after it, the next call finishes.
     """
     workspace = Workspace.from_env()
     _require_writable(promotion, summary)
     with lineage.step("promote", run, workspace) as record:
         claim = Claim.verify(decision, evidence, model, target, workspace.keyring, datetime.now(UTC))
-        require_unaffected(claim.model, claim.dataset, workspace.ledger, workspace.keyring)
+        require_unaffected(claim.model, claim.measured.data, workspace.ledger, workspace.keyring)
         registry = Registry(workspace)
         registry.probe()
         committed = _commit(claim, model, workspace, record.run)
@@ -113,7 +113,7 @@ def rollback(
         promotions = history(workspace.ledger, workspace.keyring, target)
         origin = _origin(promotions, sequence, target)
         claim = Claim.standing(origin, workspace.ledger, workspace.keyring)
-        require_unaffected(claim.model, claim.dataset, workspace.ledger, workspace.keyring)
+        require_unaffected(claim.model, claim.measured.data, workspace.ledger, workspace.keyring)
         _require_kept(claim.model, workspace.ledger)
         registry = Registry(workspace)
         registry.probe()

@@ -92,13 +92,12 @@ def fetch(
         claim = Claim.standing(head, ledger, keyring)
         until = _require_current(head, claim, now)
         _require_wanted(head, model, decision)
-        require_unaffected(head.model, claim.dataset, ledger, keyring)
+        require_unaffected(head.model, claim.measured.data, ledger, keyring)
         with _private_copy(head, workspace, out) as copy:
             if replay:
                 _replay(copy)
             if bundle is not None:
-                data = [claim.measured.subjects.get(name, "") for name in ("holdout", "dataset")]
-                write_bundle(head, [digest for digest in data if digest], ledger, bundle)
+                write_bundle(head, claim.measured.data, ledger, bundle)
             remembered.note(head)
             _hand_over(copy, out)
     annotations = {"model": head.model, "decision": head.decision, "sequence": str(head.sequence)}

@@ -50,7 +50,7 @@ def incident(workspace: Workspace, ref: str, *models: str) -> str:
 def reaches(workspace: Workspace, story: Story, data: str) -> bool:
     """Whether an incident reaches a model of today that learned from a dataset."""
     try:
-        require_unaffected("f" * 64, data, workspace.ledger, workspace.keyring)
+        require_unaffected("f" * 64, [data], workspace.ledger, workspace.keyring)
     except Refused:
         return True
     return False
@@ -89,8 +89,8 @@ def test_an_incident_about_a_dataset_reaches_what_was_made_from_it(copy: Workspa
 def test_an_incident_names_models_whatever_they_learned_from(copy: Workspace, story: Story) -> None:
     incident(copy, "model:digits/1", story.new.digest)
     with pytest.raises(Refused, match="incident"):
-        require_unaffected(story.new.digest, "", copy.ledger, copy.keyring)
-    require_unaffected(story.old.digest, "", copy.ledger, copy.keyring)
+        require_unaffected(story.new.digest, [], copy.ledger, copy.keyring)
+    require_unaffected(story.old.digest, [], copy.ledger, copy.keyring)
 
 
 def test_an_incident_is_closed_by_revoking_its_payload(copy: Workspace, story: Story) -> None:
@@ -141,7 +141,7 @@ def test_a_list_of_records_that_was_exchanged_clears_no_record(copy: Workspace, 
 
 
 def test_training_data_that_the_ledger_lost_cannot_be_cleared(copy: Workspace, story: Story) -> None:
-    require_unaffected("f" * 64, "e" * 64, copy.ledger, copy.keyring)
+    require_unaffected("f" * 64, ["e" * 64], copy.ledger, copy.keyring)
     incident(copy, "batch:bad/1")
     assert reaches(copy, story, "e" * 64)
     (copy.home / "ledger" / "manifests" / f"{story.kept.manifest.digest}.json").write_bytes(b"{}")
@@ -166,6 +166,22 @@ def test_a_contained_batch_stops_promotion_rollback_and_serving(copy: Workspace,
     after = state(copy)
     assert (after["versions"], after["aliases"]) == (before["versions"], before["aliases"])
     assert fetch(CHAMPION, tmp_path / "champion")["model"]["digest"] == story.new.digest
+
+
+@pytest.mark.parametrize("ref", ["batch:trusted/1", "record:trusted/1:2", "source:trusted"])
+def test_an_incident_about_the_hold_out_stops_what_was_measured_on_it(
+    copy: Workspace, story: Story, tmp_path: Path, ref: str
+) -> None:
+    """Between decision and promotion, before a rollback, and while it is served."""
+    waiting = decided(copy, tmp_path / "later", story.clean, story.holdout, CANARY, "r3")
+    incident(copy, ref)
+    with pytest.raises(Refused, match=ref):
+        waiting.promote(CANARY)
+    with pytest.raises(Refused, match=ref):
+        rollback(CHAMPION, 1, reason="why")
+    with pytest.raises(Refused, match=ref):
+        fetch(CHAMPION, tmp_path / "served")
+    assert not (tmp_path / "served").exists()
 
 
 def test_a_model_without_training_data_in_the_ledger_is_judged_by_what_incidents_list(

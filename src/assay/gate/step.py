@@ -146,7 +146,6 @@ def decide(case: Case, target: Target, run: dict[str, Any], opened: Opened) -> d
 def _case(opened: Opened, policy: PolicyConfig, target: Target, now: datetime, workspace: Workspace) -> Case:
     evidence = Evidence.from_statement(opened.statement)
     number, earlier = _attempt(evidence, target, workspace, signed=bool(opened.keyids))
-    behind = [evidence.subjects.get(name, "") for name in ("dataset", "holdout")]
     promotions = history(workspace.ledger, workspace.keyring, target)
     return Case(
         evidence=evidence,
@@ -158,7 +157,9 @@ def _case(opened: Opened, policy: PolicyConfig, target: Target, now: datetime, w
         attempt=number,
         earlier=earlier,
         approvals=_approvals(evidence, policy, target, now, workspace),
-        charges=tuple(against(workspace.ledger, workspace.keyring, model=evidence.subjects["model"], datasets=behind)),
+        charges=tuple(
+            against(workspace.ledger, workspace.keyring, model=evidence.subjects["model"], datasets=evidence.data)
+        ),
         training=_training(workspace.ledger, evidence.subjects.get("dataset", "")),
     )
 
