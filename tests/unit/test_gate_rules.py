@@ -187,6 +187,11 @@ def test_soundness_needs_a_check_that_ran_and_none_that_failed(soundness: dict[s
     assert ask("sound", case(soundness=soundness)) == verdict
 
 
+def test_soundness_names_the_checks_that_did_not_run() -> None:
+    found = catalog.build("gate.rules", "sound", {})(case(soundness={"a": "holds", "b": "not_measured", "c": "holds"}))
+    assert found.note == "2 held; not measured: b"
+
+
 @pytest.mark.parametrize(
     ("run", "verdict"),
     [

@@ -26,10 +26,11 @@ class Sound:
         """Ask the rule."""
         checks = case.evidence.soundness
         failed = sorted(name for name, said in checks.items() if said not in ("holds", "not_measured"))
-        held = sorted(name for name, said in checks.items() if said == "holds")
+        missing = sorted(name for name, said in checks.items() if said == "not_measured")
         about, need = "soundness", "of every check"
         if failed:
             return Finding(verdict="misses", about=about, need=need, note=f"{', '.join(failed)} did not hold")
         if not case.evidence.sound or case.evidence.truncated:
             return Finding(verdict="not_measured", about=about, need=need, note="no check ran to its end")
-        return Finding(verdict="holds", about=about, need=need, note=f"{', '.join(held)} held")
+        note = f"{len(checks) - len(missing)} held" + (f"; not measured: {', '.join(missing)}" if missing else "")
+        return Finding(verdict="holds", about=about, need=need, note=note)
