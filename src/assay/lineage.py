@@ -11,27 +11,39 @@ goes to the outbox, a warning is printed, and the next step that reaches MLflow 
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any, Protocol
 
 from assay import canonical
-from assay.data.dataset import Dataset
 from assay.data.findings import Finding, findings_bytes
 from assay.data.manifest import Manifest
 from assay.errors import UnfitInput, redacted
 from assay.ledger import Ledger, put_document, require_ledger_name
 from assay.workspace import Workspace
 
-__all__ = ["StepRecord", "ancestors", "put_dataset", "put_findings", "run_id", "step"]
+__all__ = ["Named", "Recorded", "StepRecord", "ancestors", "put_dataset", "put_findings", "run_id", "step"]
+
+
+class Named(Protocol):
+    """A dataset in memory or one that is read, or was written, part by part."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What names it."""
+        ...
+
+
+class Recorded(Named, Protocol):
+    """One whose list of records can go into the ledger."""
+
+    def record_list(self) -> bytes:
+        """Parquet bytes of the columns ``batch`` and ``row``; equal records give equal bytes."""
+        ...
 
 
 @dataclass
@@ -65,12 +77,12 @@ class StepRecord:
         """The ledger of the workspace."""
         return self.workspace.ledger
 
-    def uses(self, dataset: Dataset, context: str) -> None:
+    def uses(self, dataset: Named, context: str) -> None:
         """The step reads a dataset, as ``training``, ``calibration``, ``holdout``, ``reference`` or ``current``."""
         self.inputs.append(("dataset", dataset.manifest.digest, context))
         self._note(dataset, context, "read")
 
-    def makes(self, dataset: Dataset, context: str) -> None:
+    def makes(self, dataset: Recorded, context: str) -> None:
         """The step writes a dataset: its manifest and record list go into the ledger now."""
         put_dataset(self.ledger, dataset)
         self.outputs.append(("dataset", dataset.manifest.digest, context))
@@ -92,7 +104,7 @@ class StepRecord:
         """A file or folder to copy beside the MLflow run."""
         self.artifacts.append(str(path))
 
-    def _note(self, dataset: Dataset, context: str, direction: str) -> None:
+    def _note(self, dataset: Named, context: str, direction: str) -> None:
         content = dataset.manifest.content
         self.datasets.append(
             {
@@ -139,9 +151,9 @@ def step(name: str, run: str = "", workspace: Workspace | None = None) -> Iterat
     mlflow_mirror.deliver(record)
 
 
-def put_dataset(ledger: Ledger, dataset: Dataset) -> None:
+def put_dataset(ledger: Ledger, dataset: Recorded) -> None:
     """Bind a dataset's manifest and record list in the ledger."""
-    ledger.put(f"records/{dataset.manifest.content_digest}.parquet", record_list(dataset))
+    ledger.put(f"records/{dataset.manifest.content_digest}.parquet", dataset.record_list())
     put_document(ledger, f"manifests/{dataset.manifest.digest}.json", dataset.manifest.to_json())
 
 
@@ -176,15 +188,6 @@ def put_findings(ledger: Ledger, findings: Iterable[Finding]) -> str:
     name = canonical.sha256(data)
     ledger.put(f"findings/{name}.parquet", data)
     return name
-
-
-def record_list(dataset: Dataset) -> bytes:
-    """Parquet bytes of the columns ``batch`` and ``row``; equal records give equal bytes."""
-    sink = io.BytesIO()
-    keys = dataset.table.select(["batch", "row"])
-    keys = keys.set_column(0, "batch", keys["batch"].cast(pa.string()))
-    pq.write_table(keys, sink, compression="zstd")
-    return sink.getvalue()
 
 
 def _put_step(record: StepRecord) -> None:

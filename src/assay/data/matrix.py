@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from assay.data.dataset import RESERVED
+from assay.data.layout import RESERVED
 
 Floats = npt.NDArray[np.float64]
 
