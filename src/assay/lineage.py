@@ -92,6 +92,10 @@ class StepRecord:
         """The step gives its reasons: the findings go into the ledger now; see `put_findings`."""
         return put_findings(self.ledger, findings)
 
+    def finds_bytes(self, data: bytes) -> str:
+        """As `finds`, for findings in the form of `findings_bytes`; nothing where there are none."""
+        return put_findings_bytes(self.ledger, data) if data else ""
+
     def reads(self, kind: str, digest: str, context: str = "") -> None:
         """The step reads something that is no dataset: a model, evidence, a decision."""
         self.inputs.append((kind, digest, context))
@@ -184,7 +188,11 @@ def put_findings(ledger: Ledger, findings: Iterable[Finding]) -> str:
     listed = sorted(set(findings))
     if not listed:
         return ""
-    data = findings_bytes(listed)
+    return put_findings_bytes(ledger, findings_bytes(listed))
+
+
+def put_findings_bytes(ledger: Ledger, data: bytes) -> str:
+    """As `put_findings`, for findings in the form of `findings_bytes`."""
     name = canonical.sha256(data)
     ledger.put(f"findings/{name}.parquet", data)
     return name

@@ -9,6 +9,7 @@ import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -76,7 +77,8 @@ def take(folder: Path) -> dict[str, str]:
     """The batches of the sources file that are rejected, and by which check, without a whole step."""
     known, home = read_sources(folder / "sources.yaml"), Workspace.from_env()
     with ExitStack() as files:
-        taken = take_all(known.batches, IngestConfig(sources=known.rules), files, home.ledger, home.keyring)
+        rows = Path(files.enter_context(TemporaryDirectory()))
+        taken = take_all(known.batches, IngestConfig(sources=known.rules), files, home.ledger, home.keyring, rows)
     assert len(taken.batches) + len(taken.rejected) == len(known.batches)
     return {it.name: it.check for it in taken.rejected}
 
@@ -184,7 +186,7 @@ def test_a_source_nobody_named_is_rejected(market: Path) -> None:
     known, home = read_sources(market / "sources.yaml"), Workspace.from_env()
     with ExitStack() as files:
         config = IngestConfig(sources={"ann": known.rules["ann"]})
-        taken = take_all(known.batches, config, files, home.ledger, home.keyring)
+        taken = take_all(known.batches, config, files, home.ledger, home.keyring, market / "rows")
     assert [(it.name, it.check) for it in taken.rejected] == [("bob/b1", "source")]
 
 

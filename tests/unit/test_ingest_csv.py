@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ingest_cases import joined
 
 from assay.config.base import parse
 from assay.config.ingest import IngestConfig
@@ -23,7 +24,7 @@ GOOD = "x,y,label\n" + "".join(f"{k},{k / 4},{'ab'[k % 2]}\n" for k in range(40)
 def read(data: str | bytes, folder: Path, **settings_: object) -> Rows:
     path = folder / "b.csv"
     path.write_bytes(data.encode() if isinstance(data, str) else data)
-    return Csv().read(Delivery("s/b", path), parse(IngestConfig, settings_, "ingest"))
+    return joined(Csv().chunks(Delivery("s/b", path), parse(IngestConfig, settings_, "ingest")))
 
 
 def test_reads_what_is_written(tmp_path: Path) -> None:
@@ -198,9 +199,9 @@ def test_gzip_is_unpacked_within_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "b.csv.gz"
     path.write_bytes(gzip.compress(GOOD.encode()))
     delivery = Delivery("s/b", path)
-    assert Csv().read(delivery, IngestConfig()).table.equals(read(GOOD, tmp_path).table)
+    assert joined(Csv().chunks(delivery, IngestConfig())).table.equals(read(GOOD, tmp_path).table)
     with pytest.raises(UnfitInput, match="unpacked"):
-        Csv().read(delivery, parse(IngestConfig, {"limits": {"file_bytes": len(GOOD) - 1}}, "ingest"))
+        joined(Csv().chunks(delivery, parse(IngestConfig, {"limits": {"file_bytes": len(GOOD) - 1}}, "ingest")))
 
 
 @settings(max_examples=60)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ingest_cases import joined
 from PIL import Image
 
 from assay import canonical
@@ -38,7 +39,7 @@ def folder(tmp_path: Path, count: int = 6, shape: tuple[int, ...] = (5, 4, 3)) -
 
 
 def read(path: Path, labels: Path | None = None, **settings: Any) -> Rows:
-    return Images().read(Delivery("s/b", path, labels), parse(IngestConfig, settings, "ingest"))
+    return joined(Images().chunks(Delivery("s/b", path, labels), parse(IngestConfig, settings, "ingest")))
 
 
 def test_pixels_and_classes_come_in_byte_order_of_their_path(tmp_path: Path) -> None:

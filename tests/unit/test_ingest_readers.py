@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ingest_cases import joined
 
 from assay import catalog
 from assay.config.base import parse
@@ -25,7 +26,7 @@ RNG = np.random.default_rng(0)
 
 
 def read(path: Path, labels: Path | None = None, **settings: Any) -> Rows:
-    return reader_of(path.name).read(Delivery("s/b", path, labels), parse(IngestConfig, settings, "ingest"))
+    return joined(reader_of(path.name).chunks(Delivery("s/b", path, labels), parse(IngestConfig, settings, "ingest")))
 
 
 def idx(array: np.ndarray[Any, Any], code: int) -> bytes:

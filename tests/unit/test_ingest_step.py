@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from assay.config.ingest import IngestConfig, SourceConfig, parse_sources
 from assay.contain import contain
 from assay.data.dataset import Dataset, labels
 from assay.errors import Conflict, Refused, UnfitInput, UnknownName
+from assay.ingest.rows import Rows
 from assay.ingest.step import ingest, ingest_json
 from assay.quarantine import Quarantine
 from assay.workspace import Workspace
@@ -334,8 +336,13 @@ def test_a_batch_is_named_after_its_file(uri: str, name: str) -> None:
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from assay.ingest.readers.parquet import Parquet
 
-    a, read = write(tmp_path, "a"), Parquet.read
-    monkeypatch.setattr(Parquet, "read", lambda *given: (read(*given), write(tmp_path, "a", seed=9))[0])
+    a, chunks = write(tmp_path, "a"), Parquet.chunks
+
+    def changing(*given: Any) -> Iterator[Rows]:
+        yield from chunks(*given)
+        write(tmp_path, "a", seed=9)
+
+    monkeypatch.setattr(Parquet, "chunks", changing)
     with pytest.raises(UnfitInput, match="changed while read"):
         run([source(a)], tmp_path / "o", split=False)
 

@@ -7,6 +7,7 @@ their SHA-256. Collisions cost time, never a wrong answer.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,28 +20,37 @@ Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 WORD = 8
 
-__all__ = ["ContentIndex", "content_hashes", "repeated"]
+__all__ = ["ContentIndex", "Repeats", "content_hashes", "repeated"]
 
 
 @dataclass(frozen=True)
 class ContentIndex:
-    """Records by content.
+    """Records by content; 48 bytes each, whatever they hold.
 
     Fields:
-        table: the records; all their columns count, so leave out batch, row and whatever else shall not.
+        digests: SHA-256 of each, (N, 32).
         hashes: of each, sorted; order: the positions that sort them.
     """
 
-    table: pa.Table
+    digests: npt.NDArray[np.uint8]
     hashes: Hashes
     order: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, table: pa.Table) -> ContentIndex:
-        """The index of a table."""
-        hashes = content_hashes(table)
+    def of(cls, *tables: pa.Table) -> ContentIndex:
+        """The index of tables, one after the other; all columns count: leave out batch, row and what else shall not."""
+        return cls.gathered(tables)
+
+    @classmethod
+    def gathered(cls, tables: Iterable[pa.Table]) -> ContentIndex:
+        """The index of tables that are there one at a time."""
+        digests, parts = bytearray(), [np.zeros(0, np.uint64)]
+        for table in tables:
+            digests += b"".join(row_digests(table))
+            parts.append(content_hashes(table))
+        hashes = np.concatenate(parts)
         order = np.argsort(hashes, kind="stable")
-        return cls(table, hashes[order], order)
+        return cls(np.frombuffer(digests, np.uint8).reshape(-1, 32), hashes[order], order)
 
     def holds(self, other: pa.Table) -> Mask:
         """Which records of another table of the same columns equal one of the index, (M,)."""
@@ -55,11 +65,50 @@ class ContentIndex:
             return found
         mine = np.unique(np.concatenate([self.order[low[at] : high[at]] for at in asked]))
         first: dict[bytes, int] = {}
-        for place, digest in zip(mine.tolist(), row_digests(self.table.take(pa.array(mine))), strict=True):
-            first.setdefault(digest, place)
+        for place in mine.tolist():
+            first.setdefault(self.digests[place].tobytes(), place)
         digests = row_digests(other.take(pa.array(asked)))
         found[asked] = [first.get(digest, -1) for digest in digests]
         return found
+
+
+class Repeats:
+    """Which records equal an earlier one, of tables that are there one at a time.
+
+    First every table is added; then, where hashes are shared, the same tables pass once more.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[Hashes] = [np.zeros(0, np.uint64)]
+
+    def add(self, table: pa.Table) -> None:
+        """Take in the records that follow; all columns count."""
+        self._parts.append(content_hashes(table))
+
+    def suspects(self) -> Mask:
+        """Which records share their hash with another, (N,)."""
+        hashes = np.concatenate(self._parts)
+        ranked = np.sort(hashes)
+        shared = np.unique(ranked[1:][ranked[1:] == ranked[:-1]])
+        if not len(shared):
+            return np.zeros(len(hashes), np.bool_)
+        near = np.minimum(np.searchsorted(shared, hashes), len(shared) - 1)
+        return np.asarray(shared[near] == hashes, dtype=np.bool_)
+
+    def settled(self, tables: Iterable[pa.Table]) -> Mask:
+        """Which records equal an earlier one, (N,); the same tables, read where hashes are shared."""
+        suspects = self.suspects()
+        again = np.zeros(len(suspects), np.bool_)
+        if not suspects.any():
+            return again
+        first, seen = 0, set[bytes]()
+        for table in tables:
+            places = np.flatnonzero(suspects[first : first + table.num_rows])
+            for place, digest in zip(places.tolist(), row_digests(table.take(pa.array(places))), strict=True):
+                again[first + place] = digest in seen
+                seen.add(digest)
+            first += table.num_rows
+        return again
 
 
 def content_hashes(table: pa.Table) -> Hashes:
@@ -76,16 +125,9 @@ def content_hashes(table: pa.Table) -> Hashes:
 
 def repeated(table: pa.Table) -> Mask:
     """Which records equal an earlier one, (N,)."""
-    again = np.zeros(table.num_rows, np.bool_)
-    hashes = content_hashes(table)
-    order = np.argsort(hashes, kind="stable")
-    same = hashes[order][1:] == hashes[order][:-1]
-    suspects = np.sort(order[np.append(same, False) | np.append(False, same)]) if len(same) else order[:0]
-    seen: set[bytes] = set()
-    for place, digest in zip(suspects.tolist(), row_digests(table.take(pa.array(suspects))), strict=True):
-        again[place] = digest in seen
-        seen.add(digest)
-    return again
+    repeats = Repeats()
+    repeats.add(table)
+    return repeats.settled([table])
 
 
 def _linear(column: Bytes, rng: np.random.Generator) -> Hashes:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -93,7 +93,9 @@ def temporary_folder(target: Path) -> Iterator[Path]:
     """A folder of mode 0700 beside ``target`` that vanishes with the block, unless it was renamed in it.
 
     What a killed process left of the same name goes first; a lock tells it from the folder of a process at work.
+    Folders that were made for it go with it when nothing else is in them.
     """
+    made = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f"{TEMPORARY}{target.name}-"
     for left in target.parent.glob(f"{glob.escape(prefix)}*"):
@@ -106,6 +108,9 @@ def temporary_folder(target: Path) -> Iterator[Path]:
             yield temporary
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            with suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
 
 
 @contextmanager

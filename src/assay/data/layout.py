@@ -191,7 +191,7 @@ def _width(kind: pa.DataType) -> int:
         return int(np.prod(kind.shape, dtype=np.int64)) * _width(kind.value_type)
     try:
         return max(1, int(kind.bit_width) // 8)
-    except ValueError:  # text
+    except (ValueError, NotImplementedError):  # text, and what no dataset holds
         return TEXT_BYTES
 
 

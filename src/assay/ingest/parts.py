@@ -1,9 +1,16 @@
-"""Divides what was read: the dataset, calibration, hold-out, and what goes to quarantine."""
+"""Divides what was read: the dataset, calibration, hold-out, and what goes to quarantine.
+
+Trusted records first, for the hold-out says which of the others leave; each part is written as its records come, so
+that none of them is ever in memory whole.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,144 +19,175 @@ import pyarrow as pa
 from assay import canonical, versions
 from assay.config.ingest import IngestConfig
 from assay.data import records
-from assay.data.dataset import Dataset
-from assay.data.findings import Finding, findings_bytes, tally
+from assay.data.content import ContentIndex
+from assay.data.finding_list import FindingList
 from assay.data.manifest import History
+from assay.data.matrix import numeric_names
+from assay.data.stream import DatasetWriter, writing
 from assay.errors import Refused, UnfitInput
-from assay.ingest.holdout import held_out, near, overlapping
-from assay.ingest.join import classes_of, require_schema, with_keys
-from assay.ingest.rows import Rows, raw_bytes
+from assay.ingest.holdout import Nearness, features_of, held_out
+from assay.ingest.join import classes_of, positions_of, with_keys
+from assay.ingest.spool import Spool
 from assay.ingest.take import Taken, rejected_bytes
 
-__all__ = ["Parts", "divide"]
+RAW = "raw.jsonl"
+PIECE_BYTES = 2**20
 
-Batches = Sequence[tuple[str, Rows]]
+__all__ = ["RAW", "Parts", "divide"]
+
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What an ingest makes.
+    """What an ingest makes, written but without a name yet.
 
     Fields:
         dataset: records of the sources that are not trusted.
-        quarantine: those of them that equal a hold-out record, or that an open incident is about.
+        quarantine: those of them that equal a hold-out record, or that an open incident is about; the rows refused by
+            a reader lie beside them.
         findings: why records left, rows refused by a reader included.
-        raw: JSON lines of the rows refused by a reader.
         calibration, holdout: the trusted records; None where they were not asked for.
     """
 
-    dataset: Dataset
-    quarantine: Dataset
-    findings: tuple[Finding, ...]
-    raw: bytes
-    calibration: Dataset | None = None
-    holdout: Dataset | None = None
+    dataset: DatasetWriter
+    quarantine: DatasetWriter
+    findings: FindingList
+    calibration: DatasetWriter | None = None
+    holdout: DatasetWriter | None = None
 
 
-def divide(taken: Taken, config: IngestConfig, *, split: bool) -> Parts:
+def divide(taken: Taken, config: IngestConfig, places: Mapping[str, Path | None], files: ExitStack) -> Parts:
     """Join the batches and divide them.
 
     Args:
         taken: where the records came from, and the rows of each batch.
         config: of the step.
-        split: whether trusted records are wanted.
+        places: folder of every part; of ``calibration`` and ``holdout`` None where no trusted records are wanted.
+        files: gives the parts their names when it ends well, and lets none of them appear when it does not.
 
     Raises:
-        UnfitInput: batches of two schemas, labels of no class, one class, or too few trusted records.
+        UnfitInput: labels of no class, one class, or too few trusted records.
         Refused: an open incident is about a trusted record.
     """
-    batches, read = taken.batches, taken.read
-    require_schema(read)
-    classes = classes_of(read, config.classes)
-    order = [name for name in read[0][1].table.column_names if name not in ("row", "label")]
-    tables = {name: with_keys(name, rows, classes, order) for name, rows in read}
-    trusted = {batch.delivery.name for batch in batches if batch.source.trust == "trusted"}
-    pool = _pool(tables, trusted)
-    history = _history(taken, config)
-    named = _named(pool, taken.named)
-    findings = _refused(read) + [
-        Finding(name, "incident", 1.0, "named_by_incident", "quarantine")
-        for name in records.record_ids(pool.filter(pa.array(named)))
-    ]
-    if not split:
-        return _without(pool, named, classes, history, findings, _raw(read))
-    reference = _joined([tables[name] for name in sorted(trusted)])
-    _require_none(reference, taken.named)
-    held = _held(reference, config)
-    holdout = reference.filter(pa.array(held))
-    same = overlapping(pool, holdout) & ~named
-    close = near(pool, holdout, reference, config.near_holdout) & ~(same | named)
-    for mask, reason in ((same, "holdout_record"), (close, "near_holdout_record")):
-        copies = records.record_ids(pool.filter(pa.array(mask)))
-        findings += [Finding(name, "overlap", 1.0, reason, config.overlap) for name in copies]
-    leave = named | ((same | close) & (config.overlap == "quarantine"))
-    parts = _without(pool, leave, classes, history, findings, _raw(read))
-    return replace(
-        parts,
-        calibration=Dataset.make(reference.filter(pa.array(~held)), classes, replace(history, role="calibration")),
-        holdout=Dataset.make(holdout, classes, replace(history, role="holdout")),
-    )
+    division = _Division(taken, config, places, files)
+    if "holdout" in division.parts:
+        division.trusted()
+    division.others()
+    return division.finished()
 
 
-def _pool(tables: dict[str, pa.Table], trusted: set[str]) -> pa.Table:
-    """What may be trained on; nothing where every source is trusted and a finished model is to be measured."""
-    chosen = [table for name, table in tables.items() if name not in trusted]
-    pool = _joined(chosen or [next(iter(tables.values())).slice(0, 0)])
-    if pool.num_rows and len(np.unique(pool["label"].to_numpy())) < 2:
-        raise UnfitInput("label", "one class in the sources to train on", "at least two classes")
-    return pool
+class _Division:
+    def __init__(self, taken: Taken, config: IngestConfig, places: Mapping[str, Path | None], files: ExitStack) -> None:
+        self.taken, self.config = taken, config
+        self.classes = classes_of(taken.read, config.classes)
+        self.order = list(taken.read[0].features)
+        trusted = {batch.delivery.name for batch in taken.batches if batch.source.trust == "trusted"}
+        ordered = sorted(taken.read, key=lambda rows: rows.name.encode())
+        self.reference = [rows for rows in ordered if rows.name in trusted]
+        self.pool = [rows for rows in ordered if rows.name not in trusted]
+        if self.pool and len(positions_of(self.pool, self.classes)) < 2:
+            raise UnfitInput("label", "one class in the sources to train on", "at least two classes")
+        self.findings = FindingList()
+        self.index: ContentIndex | None = None
+        self.nearness: Nearness | None = None
+        self.parts = {
+            name: files.enter_context(writing(place, self.classes))
+            for name, place in places.items()
+            if place is not None
+        }
+        nothing = self._keyed(taken.read[0]).__next__().slice(0, 0)  # so that every part knows its columns
+        for part in self.parts.values():
+            part.add(nothing)
+
+    def trusted(self) -> None:
+        """Write calibration and hold-out, and index the hold-out."""
+        kept: list[pa.Table] = []
+        masks: list[Mask] = [np.zeros(0, np.bool_)]
+
+        def held() -> Iterator[pa.Table]:
+            for table in self._tables(self.reference):
+                self._require_unnamed(table)
+                mask = held_out(table, self.config.holdout_share, self.config.salt)
+                masks.append(mask)
+                kept.extend([table] if self.config.near_holdout else [])
+                side = table.filter(pa.array(mask))
+                self.parts["holdout"].add(side)
+                self.parts["calibration"].add(table.filter(pa.array(~mask)))
+                yield features_of(side)
+
+        self.index = ContentIndex.gathered(held())
+        mask = np.concatenate(masks)
+        if mask.all() or not mask.any():
+            raise UnfitInput("trusted records", f"{len(mask)}, all on one side", "enough for calibration and hold-out")
+        if kept and numeric_names(kept[0]):  # a search by distance needs them all at once
+            self.nearness = Nearness(pa.concat_tables(kept).combine_chunks(), mask, self.config.near_holdout)
+
+    def others(self) -> None:
+        """Write the dataset and its quarantine."""
+        for table in self._tables(self.pool):
+            named = _named(table, self.taken.named)
+            same = self.index.holds(features_of(table)) & ~named if self.index is not None else np.zeros_like(named)
+            near = self.nearness.of(table) & ~(same | named) if self.nearness is not None else np.zeros_like(named)
+            self._finds(table, named, "incident", "named_by_incident")
+            self._finds(table, same, "overlap", "holdout_record")
+            self._finds(table, near, "overlap", "near_holdout_record")
+            leave = named | ((same | near) & (self.config.overlap == "quarantine"))
+            self.parts["quarantine"].add(table.filter(pa.array(leave)))
+            self.parts["dataset"].add(table.filter(pa.array(~leave)) if leave.any() else table)
+
+    def finished(self) -> Parts:
+        """All parts with their manifests."""
+        for rows in self.taken.read:
+            for reason, places in rows.reasons():
+                self.findings.add([f"{rows.name}:{row}" for row in places], "reader", 0.0, reason, "reject")
+        history = _history(self.taken, self.config)
+        raw = _write_raw(self.parts["quarantine"].folder / RAW, self.taken.read)
+        for name in ("calibration", "holdout"):
+            if name in self.parts:
+                self.parts[name].finish(replace(history, role=name))
+        history = replace(history, findings=self.findings.digest())
+        self.parts["dataset"].finish(replace(history, role="kept", removed=self.findings.tally()))
+        left = replace(history, role="quarantine", parameters=history.parameters | {"raw": raw})
+        self.parts["quarantine"].finish(left)
+        return Parts(**self.parts, findings=self.findings)
+
+    def _keyed(self, rows: Spool) -> Iterator[pa.Table]:
+        return (with_keys(rows.name, table, self.classes, self.order) for table in rows.tables())
+
+    def _tables(self, batches: Sequence[Spool]) -> Iterator[pa.Table]:
+        for rows in batches:
+            yield from self._keyed(rows)
+
+    def _finds(self, table: pa.Table, mask: Mask, detector: str, reason: str) -> None:
+        if mask.any():
+            action = "quarantine" if detector == "incident" else self.config.overlap
+            self.findings.add(records.record_ids(table.filter(pa.array(mask))), detector, 1.0, reason, action)
+
+    def _require_unnamed(self, table: pa.Table) -> None:
+        found = records.record_ids(table.filter(pa.array(_named(table, self.taken.named))))
+        if found:
+            fix = "What else a trusted source delivered may be no better: leave the batch out."
+            raise Refused(f"record {found[0]}", "a trusted record that an open incident is about", "none", fix)
 
 
-def _held(reference: pa.Table, config: IngestConfig) -> npt.NDArray[np.bool_]:
-    held = held_out(reference, config.holdout_share, config.salt)
-    if held.all() or not held.any():
-        raise UnfitInput("trusted records", f"{len(held)}, all on one side", "enough for calibration and hold-out")
-    return held
-
-
-def _named(table: pa.Table, named: frozenset[str]) -> npt.NDArray[np.bool_]:
+def _named(table: pa.Table, named: frozenset[str]) -> Mask:
     """Which records incidents are about, (N,)."""
     if not named:
         return np.zeros(table.num_rows, np.bool_)
     return np.array([name in named for name in records.record_ids(table)], np.bool_)
 
 
-def _require_none(reference: pa.Table, named: frozenset[str]) -> None:
-    found = records.record_ids(reference.filter(pa.array(_named(reference, named))))
-    if found:
-        fix = "What else a trusted source delivered may be no better: leave the batch out."
-        raise Refused(f"record {found[0]}", "a trusted record that an open incident is about", "none", fix)
-
-
-def _refused(read: Batches) -> list[Finding]:
-    return [
-        Finding(f"{name}:{it.row}", "reader", 0.0, it.reason, "reject") for name, rows in read for it in rows.refused
-    ]
-
-
-def _raw(read: Batches) -> bytes:
-    return b"".join(raw_bytes(name, rows.refused) for name, rows in read)
-
-
-def _without(
-    pool: pa.Table,
-    leave: npt.NDArray[np.bool_],
-    classes: tuple[str, ...],
-    history: History,
-    findings: list[Finding],
-    raw: bytes,
-) -> Parts:
-    """The dataset without the records that leave, and those as its quarantine."""
-    history = replace(history, findings=canonical.sha256(findings_bytes(findings)) if findings else "")
-    kept = replace(history, role="kept", removed=tally(findings))
-    named = history.parameters | {"raw": canonical.sha256(raw)}
-    left = replace(history, role="quarantine", parameters=named)
-    return Parts(
-        dataset=Dataset.make(pool.filter(pa.array(~leave)), classes, kept),
-        quarantine=Dataset.make(pool.filter(pa.array(leave)), classes, left),
-        findings=tuple(sorted(findings)),
-        raw=raw,
-    )
+def _write_raw(path: Path, read: Sequence[Spool]) -> str:
+    """One file of the refused rows of all batches; returns its SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("wb") as target:
+        for rows in read:
+            with rows.raw.open("rb") as source:
+                while piece := source.read(PIECE_BYTES):
+                    digest.update(piece)
+                    target.write(piece)
+    return digest.hexdigest()
 
 
 def _history(taken: Taken, config: IngestConfig) -> History:
@@ -163,7 +201,3 @@ def _history(taken: Taken, config: IngestConfig) -> History:
         code=versions.code_digest(),
         image=versions.image(),
     )
-
-
-def _joined(tables: Sequence[pa.Table]) -> pa.Table:
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from assay import canonical
 from assay.config.ingest import IngestConfig
 from assay.errors import UnfitInput
 
-__all__ = ["Delivery", "Reader", "Refusal", "Rows", "fetch_row", "raw_bytes", "require_share", "tensor_or_columns"]
+__all__ = ["Delivery", "Reader", "Refusal", "Refused", "Rows", "fetch_row", "raw_bytes", "tensor_or_columns"]
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,12 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Rows:
-    """One batch as read.
+    """Consecutive rows of a batch as read.
 
     Fields:
-        table: ``row`` (int64), features, ``label`` (text or int64, no nulls), in the file's order.
-        refused: the other rows.
+        table: ``row`` (int64), features, ``label`` (text or int64, no nulls), in the file's order; the columns and
+            types are the same in every piece of a batch.
+        refused: the other rows among them, in order.
     """
 
     table: pa.Table
@@ -69,13 +70,43 @@ class Reader(Protocol):
 
     endings: tuple[str, ...]
 
-    def read(self, delivery: Delivery, config: IngestConfig) -> Rows:
-        """Read a batch whole.
+    def chunks(self, delivery: Delivery, config: IngestConfig) -> Iterator[Rows]:
+        """Read a batch, rows after rows; at least once, and to the end before any of it counts.
 
         Raises:
             UnfitInput: it is not what its ending says, or exceeds a limit.
         """
         ...
+
+
+class Refused:
+    """Counts refused rows, and remembers the first."""
+
+    def __init__(self) -> None:
+        self.first: Refusal | None = None
+        self.count = self.rows = 0
+
+    def note(self, rows: int, refused: Sequence[Refusal]) -> None:
+        """Of so many rows these were refused, in order."""
+        self.first = self.first or next(iter(refused), None)
+        self.count += len(refused)
+        self.rows += rows
+
+    def require_share(self, name: str, share: float) -> None:
+        """Refuse the batch when more than a share of its rows was refused.
+
+        Raises:
+            UnfitInput: names the first refused row and its reason.
+        """
+        if self.first is None or self.count <= share * self.rows:
+            return
+        place = f"line {self.first.line}" if self.first.line else f"row {self.first.row}"
+        raise UnfitInput(
+            f"batch {name}: {place}",
+            f"{self.first.reason} ({self.first.data[:80]!r}), and {self.count} of {self.rows} rows refused",
+            f"at most a share of {share}",
+            "Mend the file, or declare its columns under ingest.types and its empty cells under ingest.missing.",
+        )
 
 
 def raw_bytes(batch: str, refused: Sequence[Refusal]) -> bytes:
@@ -101,23 +132,6 @@ def fetch_row(table: pa.Table, position: int) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table.slice(position, 1))
     return bytes(sink.getvalue())
-
-
-def require_share(name: str, rows: int, refused: Sequence[Refusal], share: float) -> None:
-    """Refuse the batch when more than a share of its rows was refused.
-
-    Raises:
-        UnfitInput: names the first refused row and its reason.
-    """
-    if len(refused) > share * rows:
-        first = min(refused, key=lambda refusal: refusal.row)
-        place = f"line {first.line}" if first.line else f"row {first.row}"
-        raise UnfitInput(
-            f"batch {name}: {place}",
-            f"{first.reason} ({first.data[:80]!r}), and {len(refused)} of {rows} rows refused",
-            f"at most a share of {share}",
-            "Mend the file, or declare its columns under ingest.types and its empty cells under ingest.missing.",
-        )
 
 
 def tensor_or_columns(name: str, values: npt.NDArray[Any]) -> dict[str, pa.Array]:

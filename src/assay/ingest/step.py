@@ -19,9 +19,8 @@ from typing import Any
 from assay import lineage
 from assay.config.base import parse_json
 from assay.config.ingest import IngestConfig, SourceConfig, parse_sources
-from assay.data.files import write_file
-from assay.data.findings import REMOVING, findings_bytes
-from assay.data.records import RecordId
+from assay.data.files import temporary_folder, write_file
+from assay.data.findings import REMOVING
 from assay.errors import UnfitInput
 from assay.ingest.admit import ruled
 from assay.ingest.fetch import Fetched, bind
@@ -73,16 +72,16 @@ def ingest(
     _require_sources(chosen, trusted=calibration is not None or holdout is not None)
     places = {"dataset": dataset, "calibration": calibration, "holdout": holdout, "quarantine": quarantine}
     with lineage.step("ingest", run) as record, ExitStack() as files:
-        taken = take_all(chosen, config, files, record.ledger, record.workspace.keyring)
+        spool = files.enter_context(temporary_folder(dataset.with_name(f"{dataset.name}-rows")))
+        taken = take_all(chosen, config, files, record.ledger, record.workspace.keyring, spool)
         require_some(taken, quarantine, trusted=holdout is not None)
         batches = taken.batches
-        parts = divide(taken, config, split=holdout is not None)
-        _require_room(parts, places)
+        parts = divide(taken, config, places, files)
+        _require_room(parts)
         bind(record.ledger, batches)
         for batch in batches:
             record.reads("batch", batch.sha256, batch.delivery.name)
-        record.finds(parts.findings)
-        _write(record, parts, taken, places)
+        _write(record, parts, taken)
         if summary is not None:
             write_file(summary, _markdown(taken, parts).encode())
         came = [_came(batch) for batch in taken.batches]
@@ -114,26 +113,26 @@ def _require_sources(sources: Sequence[SourceConfig], *, trusted: bool) -> None:
         raise UnfitInput("sources", "a trusted source", "folders for calibration and hold-out")
 
 
-def _require_room(parts: Parts, places: Mapping[str, Path | None]) -> None:
-    for name, place in places.items():
+def _require_room(parts: Parts) -> None:
+    for name in OUTPUTS:
         part = getattr(parts, name)
-        if place is not None and part is not None:
-            part.require_room(place)
+        if part is not None:
+            part.require_room()
 
 
-def _write(record: lineage.StepRecord, parts: Parts, taken: Taken, places: Mapping[str, Path | None]) -> None:
-    """Every output whole; the dataset last, so that it stands for the rest."""
-    extra = {"findings.parquet": findings_bytes(parts.findings), "raw.jsonl": parts.raw}
-    extra |= {REJECTED: rejected_bytes(taken.rejected)} if taken.rejected else {}
+def _write(record: lineage.StepRecord, parts: Parts, taken: Taken) -> None:
+    """What lies beside the records, and everything into the ledger; the folders get their names after that."""
+    findings = parts.findings.bytes()
+    record.finds_bytes(findings if len(parts.findings) else b"")
+    folder = parts.quarantine.folder
+    (folder / "findings.parquet").write_bytes(findings)
+    if taken.rejected:
+        (folder / REJECTED).write_bytes(rejected_bytes(taken.rejected))
+    keep_aside(folder, taken.rejected)
     for name, context in OUTPUTS.items():
-        place, part = places[name], getattr(parts, name)
-        if place is None or part is None:
-            continue
-        record.makes(part, context)
-        if name == "quarantine":
-            part.save(place, extra, lambda folder: keep_aside(folder, taken.rejected))
-        else:
-            part.save(place)
+        part = getattr(parts, name)
+        if part is not None:
+            record.makes(part, context)
 
 
 def _markdown(taken: Taken, parts: Parts) -> str:
@@ -145,12 +144,12 @@ def _markdown(taken: Taken, parts: Parts) -> str:
         }
         for name in names
     }
-    raw = Counter(RecordId.parse(finding.record_id)[:2] for finding in parts.findings if finding.detector == "reader")
+    raw = {rows.name: rows.refused for rows in taken.read}
     lines = [f"| batch | trust | {' | '.join(names)} | kept raw |", f"|---|---|{'---:|' * (len(names) + 1)}"]
     for batch in taken.batches:
         name, source = batch.delivery.name, batch.source
         cells = [str(counts[part].get(name, 0)) for part in names]
-        lines.append(f"| {name} | {source.trust} | {' | '.join(cells)} | {raw[(source.name, source.batch_name)]} |")
+        lines.append(f"| {name} | {source.trust} | {' | '.join(cells)} | {raw[name]} |")
     lines += [
         f"| {it.name} | {it.source.trust} | {' | '.join('-' for _ in names)} | rejected: {it.check} |"
         for it in taken.rejected
@@ -167,7 +166,7 @@ def _came(batch: Fetched) -> dict[str, Any]:
 
 
 def _document(parts: Parts, places: Mapping[str, Path | None]) -> dict[str, Any]:
-    reasons = Counter(finding.reason for finding in parts.findings if finding.action in REMOVING)
+    reasons = parts.findings.counts(*REMOVING)
     made = {
         name: {"path": str(place), "digest": part.manifest.digest, "content_digest": part.manifest.content_digest}
         | {"records": len(part)}

@@ -21,14 +21,15 @@ from assay.errors import Refused, UnfitInput
 from assay.incidents import Incident, named_records, open_incidents, require_clear
 from assay.ingest.admit import require_place, require_rule, require_trust, uploader
 from assay.ingest.fetch import Fetched, bind, fetched, reader_of
-from assay.ingest.join import require_values
-from assay.ingest.rows import Rows
+from assay.ingest.join import require_labels, require_schema
+from assay.ingest.spool import Spool
 from assay.ledger import Ledger
 from assay.progress import track
 from assay.signing import Keyring
 
 REJECTED = "rejected.jsonl"
 ASIDE = "rejected"
+TRUST = ("trusted", "standard", "untrusted")
 
 __all__ = ["ASIDE", "REJECTED", "Rejected", "Taken", "keep_aside", "rejected_bytes", "require_some", "take_all"]
 
@@ -61,18 +62,26 @@ class Rejected:
         return {"batch": self.name, "check": self.check, "reason": self.reason, "files": files}
 
 
+Judged = tuple[Fetched, Spool] | Rejected
+
+
 @dataclass(frozen=True)
 class Taken:
     """Batches that came in, with the rows of each, those that did not, and the records that incidents are about."""
 
     batches: tuple[Fetched, ...]
-    read: tuple[tuple[str, Rows], ...]
+    read: tuple[Spool, ...]
     rejected: tuple[Rejected, ...]
     named: frozenset[str] = frozenset()
 
 
 def take_all(
-    sources: Sequence[SourceConfig], config: IngestConfig, files: ExitStack, ledger: Ledger, keyring: Keyring
+    sources: Sequence[SourceConfig],
+    config: IngestConfig,
+    files: ExitStack,
+    ledger: Ledger,
+    keyring: Keyring,
+    spool: Path,
 ) -> Taken:
     """Fetch, judge and read batches.
 
@@ -82,6 +91,7 @@ def take_all(
         files: holds what was fetched until it ends.
         ledger: says which batch names are bound to which bytes.
         keyring: of the workspace.
+        spool: folder for the rows that were read.
 
     Raises:
         UnfitInput: a batch that is not fit, where there are no rules.
@@ -97,16 +107,18 @@ def take_all(
         batches = [files.enter_context(fetched(source, config.limits)) for source in sources]
         for batch in batches:
             _require_unbound(batch, bound, ledger)
-        read = [_read(batch, config) for batch in track(batches, "ingest", len(batches))]
-        return Taken(tuple(batches), _named(batches, read), (), named)
+        read = [_read(batch, config, spool) for batch in track(batches, "ingest", len(batches))]
+        require_schema(read, read[0])
+        return Taken(tuple(batches), tuple(read), (), named)
     judged = [
-        _judge(source, config, files, ledger, bound, keyring, incidents)
+        _judge(source, config, files, ledger, bound, keyring, incidents, spool)
         for source in track(sources, "ingest", len(sources))
     ]
+    judged = _alike(judged, config)
     good = [it for it in judged if not isinstance(it, Rejected)]
     return Taken(
         tuple(batch for batch, _ in good),
-        tuple((batch.delivery.name, rows) for batch, rows in good),
+        tuple(rows for _, rows in good),
         tuple(it for it in judged if isinstance(it, Rejected)),
         named,
     )
@@ -160,7 +172,8 @@ def _judge(
     bound: set[str],
     keyring: Keyring,
     incidents: Sequence[Incident],
-) -> tuple[Fetched, Rows] | Rejected:
+    spool: Path,
+) -> Judged:
     """One batch against the rule of its source; every check that says no is told apart."""
     check, batch = "source", None
     try:
@@ -179,9 +192,32 @@ def _judge(
         check = "name"
         _require_unbound(batch, bound, ledger)
         check = "content"
-        return batch, _read(batch, config.model_copy(update={"limits": limits}))
+        return batch, _read(batch, config.model_copy(update={"limits": limits}), spool)
     except (UnfitInput, Refused) as error:
         return Rejected(source, check, _plain(str(error), batch), batch)
+
+
+def _alike(judged: Sequence[Judged], config: IngestConfig) -> list[Judged]:
+    """The batches, those rejected whose columns or labels do not fit the others'.
+
+    The columns are those of the first batch of the highest trust, so that no supplier can have the others rejected.
+    """
+    read = [it for it in judged if not isinstance(it, Rejected)]
+    if not read:
+        return list(judged)
+    reference = min(read, key=lambda it: TRUST.index(it[0].source.trust))[1]
+    return [it if isinstance(it, Rejected) else _like(it, reference, config) for it in judged]
+
+
+def _like(given: tuple[Fetched, Spool], reference: Spool, config: IngestConfig) -> Judged:
+    batch, rows = given
+    try:
+        require_schema([rows], reference)
+        if config.classes:
+            require_labels(rows, config.classes)
+    except UnfitInput as error:
+        return Rejected(batch.source, "content", str(error), batch)
+    return given
 
 
 def _plain(reason: str, batch: Fetched | None) -> str:
@@ -198,14 +234,8 @@ def _require_unbound(batch: Fetched, bound: set[str], ledger: Ledger) -> None:
         bind(ledger, [batch])
 
 
-def _read(batch: Fetched, config: IngestConfig) -> Rows:
-    rows = reader_of(batch.source.uri).read(batch.delivery, config)
+def _read(batch: Fetched, config: IngestConfig, spool: Path) -> Spool:
+    chunks = reader_of(batch.source.uri).chunks(batch.delivery, config)
+    rows = Spool(batch.delivery.name, spool / canonical.sha256(batch.delivery.name.encode()), chunks)
     batch.require_unchanged()
-    if not rows.table.num_rows:
-        raise UnfitInput(f"batch {batch.delivery.name}", "no record", "at least one")
-    require_values(batch.delivery.name, rows.table)
     return rows
-
-
-def _named(batches: Sequence[Fetched], read: Sequence[Rows]) -> tuple[tuple[str, Rows], ...]:
-    return tuple((batch.delivery.name, rows) for batch, rows in zip(batches, read, strict=True))

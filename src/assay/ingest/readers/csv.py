@@ -7,9 +7,8 @@ break within quotes is refused, for one stray quote would swallow the records af
 
 from __future__ import annotations
 
-import csv
-import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,18 +19,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assay.config.ingest import IngestConfig, Limits
-from assay.errors import UnfitInput, UnknownName
+from assay.config.ingest import IngestConfig
+from assay.errors import UnknownName
 from assay.ingest.columns import require_columns
-from assay.ingest.rows import Delivery, Refusal, Rows, require_share
-from assay.ingest.unpack import unpacked
+from assay.ingest.lines import Block, blocks
+from assay.ingest.rows import Delivery, Refused, Rows
 
 NUMBER = r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 SPECIAL = r"(?i:[+-]?(?:inf|infinity)|nan)"
 LIKE_A_NUMBER = r"(?i)^\s*[+-]?(?:[0-9][0-9.,_' ]*|\.[0-9]+)(?:e[+-]?[0-9]+)?\s*%?$"
 INSTANT = r"(?a)\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?P<zone>Z|[+-]\d\d:\d\d)?"
 NONZERO = r"^[+-]?[0.]*[1-9]"
-CHUNK_ROWS = 65_536
+PLAIN = np.isin(np.arange(256), np.frombuffer(b"0123456789.-+eE", np.uint8))
+DIGIT = np.isin(np.arange(256), np.frombuffer(b"0123456789", np.uint8))
 
 __all__ = ["Csv"]
 
@@ -48,131 +48,114 @@ class Csv:
 
     endings: ClassVar[tuple[str, ...]] = (".csv", ".csv.gz")
 
-    def read(self, delivery: Delivery, config: IngestConfig) -> Rows:
-        """Read a batch whole; see `Reader.read`."""
-        lines = _Lines(unpacked(delivery.path, config.limits), delivery.name, config)
-        for name in config.types:
-            if name not in lines.features:
-                raise UnknownName("column in ingest.types", name, lines.features)
-        columns = lines.columns()
-        cells = dict(zip(lines.header, columns, strict=True))
-        faults = np.full(len(lines.rows), "", dtype=object)
-        table = {"row": pa.array(lines.rows, pa.int64())}
-        for name in lines.features:
-            table[name] = _feature(name, cells[name], config, faults)
-        labels = cells[config.label]
-        faults[pc.is_in(labels, pa.array(config.missing, pa.string())).to_numpy() & (faults == "")] = "missing_label"
-        bad = np.flatnonzero(faults != "")
-        refused = [*lines.refused, *(lines.refusal(int(place), str(faults[place])) for place in bad)]
-        require_share(delivery.name, len(lines.rows) + len(lines.refused), refused, config.limits.refused_share)
-        good = pa.table({**table, "label": labels}).filter(pa.array(faults == ""))
-        return Rows(good, tuple(sorted(refused, key=lambda refusal: refusal.row)))
+    def chunks(self, delivery: Delivery, config: IngestConfig) -> Iterator[Rows]:
+        """Read a batch, block after block; see `Reader.chunks`. Types of columns are found in a pass before."""
+        kinds, share = _kinds(delivery, config), Refused()
+        for block in blocks(delivery, config):
+            rows = _typed(block, kinds, config)
+            share.note(len(block.rows) + len(block.refused), rows.refused)
+            yield rows
+        share.require_share(delivery.name, config.limits.refused_share)
 
 
-class _Lines:
-    """The lines of a file: those as wide as the header as cells, the others as refusals."""
-
-    def __init__(self, data: bytes, batch: str, config: IngestConfig) -> None:
-        self.data, self.batch, self.limits = data, batch, config.limits
-        self.refused: list[Refusal] = []
-        self.rows: list[int] = []
-        self.places: list[tuple[int, int, int]] = []
-        self._numbered = self._split()
-        self.header = self._header()
-        self.features = require_columns(self.header, config, batch)
-
-    def columns(self) -> list[pa.ChunkedArray]:
-        """Every column as text, in chunks."""
-        chunks: list[list[pa.Array]] = [[] for _ in self.header]
-        block: list[list[str]] = []
-        for cells in self._records():
-            block.append(cells)
-            if len(block) == CHUNK_ROWS:
-                _append(chunks, block)
-        _append(chunks, block)
-        return [pa.chunked_array(parts, pa.string()) for parts in chunks]
-
-    def refusal(self, place: int, reason: str) -> Refusal:
-        """The refusal of the record at a position among those that were wide enough."""
-        line, start, stop = self.places[place]
-        return Refusal(self.rows[place], line, reason, self.data[start:stop])
-
-    def _split(self) -> Iterator[tuple[int, int, bytes]]:
-        """Number, offset and bytes of every line that is not blank, without its ending."""
-        start = 0
-        for number, line in enumerate(io.BytesIO(self.data), 1):
-            bare = line.removesuffix(b"\n").removesuffix(b"\r")
-            if bare:
-                yield number, start, bare
-            start += len(line)
-
-    def _header(self) -> list[str]:
-        number, _, line = next(self._numbered, (0, 0, b""))
-        if not number:
-            raise UnfitInput(f"batch {self.batch}", "an empty file", "a header and records")
-        cells = _cells(line.removeprefix(b"\xef\xbb\xbf"), None, self.limits)
-        if isinstance(cells, str):
-            raise UnfitInput(f"batch {self.batch}: line {number}", cells, "a header in UTF-8, separated by commas")
-        return cells
-
-    def _records(self) -> Iterator[list[str]]:
-        for row, (number, start, line) in enumerate(self._numbered):
-            if row >= self.limits.rows:
-                raise UnfitInput(
-                    f"batch {self.batch}", f"more than {self.limits.rows} rows", "less (ingest.limits.rows)"
-                )
-            cells = _cells(line, len(self.header), self.limits)
-            if isinstance(cells, str):
-                self.refused.append(Refusal(row, number, cells, line))
-            else:
-                self.rows.append(row)
-                self.places.append((number, start, start + len(line)))
-                yield cells
+def _typed(block: Block, kinds: dict[str, str], config: IngestConfig) -> Rows:
+    """A block with every feature in its type, and what no type can hold."""
+    cells = dict(zip(block.header, block.cells, strict=True))
+    faults = np.full(len(block.rows), "", dtype=object)
+    table = {"row": pa.array(block.rows, pa.int64())}
+    for name, kind in kinds.items():
+        table[name] = _feature(cells[name], kind, config, faults)
+    labels = cells[config.label]
+    faults[_missing(labels, config) & (faults == "")] = "missing_label"
+    bad = np.flatnonzero(faults != "")
+    refused = [*block.refused, *(block.refusal(int(place), str(faults[place])) for place in bad)]
+    good = pa.table({**table, "label": labels})
+    good = good.filter(pa.array(faults == "")) if len(bad) else good
+    return Rows(good, tuple(sorted(refused, key=lambda refusal: refusal.row)))
 
 
-def _cells(line: bytes, width: int | None, limits: Limits) -> list[str] | str:
-    """The cells of one line, or the reason why it has none."""
-    if len(line) > limits.line_bytes:
-        return "line_too_long"
-    if b"\0" in line or b"\r" in line:
-        return "control_character"
-    try:
-        text = line.decode()
-        cells = next(csv.reader([text], strict=True)) if '"' in text else text.split(",")
-    except UnicodeDecodeError:
-        return "not_utf8"
-    except (csv.Error, StopIteration):
-        return "quoting"
-    return cells if width in (None, len(cells)) else "field_count"
+def _kinds(delivery: Delivery, config: IngestConfig) -> dict[str, str]:
+    """The type of every feature: as configured, or one of numbers where half of the cells look like numbers."""
+    like: Counter[str] = Counter()
+    present: Counter[str] = Counter()
+    features: list[str] = []
+    for block in blocks(delivery, config):
+        features = require_columns(block.header, config, delivery.name)
+        unknown = next((name for name in config.types if name not in features), None)
+        if unknown is not None:
+            raise UnknownName("column in ingest.types", unknown, features)
+        if all(name in config.types for name in features):
+            break
+        for name, cells in zip(block.header, block.cells, strict=True):
+            if name in features and name not in config.types:
+                missing = _missing(cells, config)
+                present[name] += int((~missing).sum())
+                like[name] += int(_like(cells, missing).sum())
+    number = {name for name in features if like[name] and 2 * like[name] >= present[name]}
+    return {name: config.types.get(name) or ("number" if name in number else "text") for name in features}
 
 
-def _append(chunks: list[list[pa.Array]], block: list[list[str]]) -> None:
-    for column, cells in zip(chunks, zip(*block, strict=True), strict=False):
-        column.append(pa.array(cells, pa.string()))
-    block.clear()
+def _like(cells: pa.Array, missing: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which cells look like numbers, (N,)."""
+    if plain_numbers(cells, missing) is not None:
+        return ~missing
+    return _mask(pc.match_substring_regex(cells, f"{LIKE_A_NUMBER}|^{SPECIAL}$")) & ~missing
 
 
 def _feature(
-    name: str, cells: pa.ChunkedArray, config: IngestConfig, faults: npt.NDArray[np.object_]
+    cells: pa.Array, kind: str, config: IngestConfig, faults: npt.NDArray[np.object_]
 ) -> pa.ChunkedArray | pa.Array:
     """A column in its type; notes in ``faults`` which rows hold a cell that it cannot hold."""
-    missing = pc.is_in(cells, pa.array(config.missing, pa.string())).to_numpy()
-    like = pc.match_substring_regex(cells, f"{LIKE_A_NUMBER}|^{SPECIAL}$").to_numpy() & ~missing
-    kind = config.types.get(name) or ("number" if like.any() and 2 * like.sum() >= (~missing).sum() else "text")
+    missing = _missing(cells, config)
     if kind == "time":
         return _times(cells, missing, config.latest, faults)
     if kind == "text":
-        return pc.if_else(pa.array(missing), None, cells)
-    written = pc.match_substring_regex(cells, f"^(?:{NUMBER}|{SPECIAL})$").to_numpy() & ~missing
-    values = np.zeros(len(cells))
-    texts = cells.filter(pa.array(written)).to_pylist()
-    values[written] = np.fromiter(map(float, texts), dtype=np.float64, count=len(texts))
-    fault = np.where(written | missing, "", "number_format").astype(object)
-    vanished = (values == 0) & pc.match_substring_regex(cells, NONZERO).to_numpy()
-    for place in np.flatnonzero(written & (~np.isfinite(values) | (np.abs(values) >= 2**53) | vanished)):
-        fault[place] = _inexact(cells[int(place)].as_py(), float(values[place]))
-    faults[:] = np.where(faults == "", fault, faults)
+        return pc.if_else(pa.array(missing), None, cells) if missing.any() else cells
+    values, written = plain_numbers(cells, missing), ~missing
+    if values is None:
+        written = _mask(pc.match_substring_regex(cells, f"^(?:{NUMBER}|{SPECIAL})$")) & ~missing
+        values = np.zeros(len(cells))
+        texts = cells.filter(pa.array(written)).to_pylist()
+        values[written] = np.fromiter(map(float, texts), dtype=np.float64, count=len(texts))
+        wrong = ~written & ~missing
+        faults[wrong & (faults == "")] = "number_format"
+    doubtful = written & (~np.isfinite(values) | (np.abs(values) >= 2**53))
+    zero = np.flatnonzero(written & (values == 0))
+    doubtful[zero[_mask(pc.match_substring_regex(cells.take(pa.array(zero)), NONZERO))]] = True
+    for place in np.flatnonzero(doubtful):
+        faults[place] = faults[place] or _inexact(cells[int(place)].as_py(), float(values[place]))
     return pa.array(values, mask=missing)
+
+
+def plain_numbers(cells: pa.Array, missing: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64] | None:
+    """The values of a column of plainly written numbers, 0 where missing, (N,); None where it is not plainly one.
+
+    A cell of digits, a sign, a point and an exponent that Arrow reads whole as a float, and that begins with no idle
+    zero, is a number by the rule above, and the same float: both readers round to the nearest.
+    """
+    filled = pc.if_else(pa.array(missing), "0", cells) if missing.any() else cells
+    _, starts, data = filled.buffers()
+    if not len(filled) or data is None:
+        return None
+    offsets = np.frombuffer(starts, np.int32)[filled.offset : filled.offset + len(filled) + 1]
+    signs = np.frombuffer(data, np.uint8)
+    first = offsets[:-1] + (signs[np.minimum(offsets[:-1], len(signs) - 1)] == ord("-"))
+    second = np.minimum(first + 1, len(signs) - 1)
+    idle = (signs[np.minimum(first, len(signs) - 1)] == ord("0")) & (first + 1 < offsets[1:]) & DIGIT[signs[second]]
+    if not PLAIN[signs[offsets[0] : offsets[-1]]].all() or idle.any():
+        return None
+    try:
+        return np.asarray(pc.cast(filled, pa.float64()).to_numpy(), dtype=np.float64)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _missing(cells: pa.Array, config: IngestConfig) -> npt.NDArray[np.bool_]:
+    return _mask(pc.is_in(cells, pa.array(config.missing, pa.string())))
+
+
+def _mask(array: pa.Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def _times(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,8 +32,8 @@ class Idx:
 
     endings: ClassVar[tuple[str, ...]] = ("-ubyte", "-ubyte.gz", ".idx", ".idx.gz")
 
-    def read(self, delivery: Delivery, config: IngestConfig) -> Rows:
-        """Read a batch whole; see `Reader.read`."""
+    def chunks(self, delivery: Delivery, config: IngestConfig) -> Iterator[Rows]:
+        """Read a batch, in one piece; see `Reader.chunks`."""
         if delivery.labels is None:
             raise UnfitInput(f"batch {delivery.name}", "no labels", "labels_uri: the IDX file of the labels")
         x, y = _array(delivery.path, config.limits), _array(delivery.labels, config.limits)
@@ -44,7 +45,7 @@ class Idx:
             )
         columns = tensor_or_columns(delivery.name, x)
         rows = pa.array(np.arange(len(x)), pa.int64())
-        return Rows(pa.table({"row": rows, **columns, "label": pa.array(y.astype(np.int64))}))
+        yield Rows(pa.table({"row": rows, **columns, "label": pa.array(y.astype(np.int64))}))
 
 
 def _array(path: Path, limits: Limits) -> npt.NDArray[Any]:

@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from assay.config.ingest import IngestConfig, Limits
 from assay.errors import UnfitInput
-from assay.ingest.rows import Delivery, Refusal, Rows, require_share
+from assay.ingest.rows import Delivery, Refusal, Refused, Rows
 from assay.ingest.unpack import require_size, unpacked
 
 FORMATS = ("PNG", "JPEG")
@@ -44,8 +44,8 @@ class Images:
 
     endings: ClassVar[tuple[str, ...]] = ("/",)
 
-    def read(self, delivery: Delivery, config: IngestConfig) -> Rows:
-        """Read a batch whole; see `Reader.read`."""
+    def chunks(self, delivery: Delivery, config: IngestConfig) -> Iterator[Rows]:
+        """Read a batch, in one piece; see `Reader.chunks`."""
         require_size(delivery.path, config.limits)
         names = _names(delivery, config.limits)
         labels = _labels(delivery, names, config)
@@ -56,18 +56,21 @@ class Images:
             reason = image if isinstance(image, str) else "" if image.shape == shape else "image_shape"
             if reason:
                 refused.append(Refusal(row, 0, reason, (delivery.path / name).read_bytes()))
-        require_share(delivery.name, len(names), refused, config.limits.refused_share)
+        share = Refused()
+        share.note(len(names), refused)
+        share.require_share(delivery.name, config.limits.refused_share)
         gone = {refusal.row for refusal in refused}
         kept = [row for row in range(len(names)) if row not in gone]
         if not kept:
-            return Rows(pa.table({"row": pa.array([], pa.int64())}), tuple(refused))
+            yield Rows(pa.table({"row": pa.array([], pa.int64())}), tuple(refused))
+            return
         images = np.stack([decoded[row] for row in kept])
         table = {
             "row": pa.array(kept, pa.int64()),
             "image": pa.FixedShapeTensorArray.from_numpy_ndarray(images),
             "label": pa.array([labels[row] for row in kept], pa.string()),
         }
-        return Rows(pa.table(table), tuple(refused))
+        yield Rows(pa.table(table), tuple(refused))
 
 
 def _names(delivery: Delivery, limits: Limits) -> list[str]:

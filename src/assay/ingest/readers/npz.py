@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -29,8 +30,8 @@ class Npz:
 
     endings: ClassVar[tuple[str, ...]] = (".npz",)
 
-    def read(self, delivery: Delivery, config: IngestConfig) -> Rows:
-        """Read a batch whole; see `Reader.read`."""
+    def chunks(self, delivery: Delivery, config: IngestConfig) -> Iterator[Rows]:
+        """Read a batch, in one piece; see `Reader.chunks`."""
         x, y = _arrays(delivery.path, config.limits)
         if y.ndim != 1 or y.dtype.kind not in "iubU":
             raise UnfitInput(f"{delivery.path}: y", f"{y.dtype} of shape {y.shape}", "(N,) integers or text")
@@ -39,7 +40,7 @@ class Npz:
         columns = tensor_or_columns(delivery.name, x)
         require_columns([*columns, config.label], config, delivery.name)
         labels = pa.array(y.astype(np.str_ if y.dtype.kind in "bU" else np.int64))
-        return Rows(pa.table({"row": pa.array(np.arange(len(x)), pa.int64()), **columns, "label": labels}))
+        yield Rows(pa.table({"row": pa.array(np.arange(len(x)), pa.int64()), **columns, "label": labels}))
 
 
 def _arrays(path: Path, limits: Limits) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assay.config.ingest import IngestConfig, Limits
+from assay.data.layout import part_rows
 from assay.errors import UnfitInput
 from assay.ingest.columns import plain_table
-from assay.ingest.rows import Delivery, Refusal, Rows, fetch_row, require_share
+from assay.ingest.rows import Delivery, Refusal, Refused, Rows, fetch_row
 from assay.ingest.unpack import require_size
+
+READ_BYTES = 2**20
 
 __all__ = ["Parquet"]
 
@@ -27,50 +32,55 @@ class Parquet:
 
     endings: ClassVar[tuple[str, ...]] = (".parquet",)
 
-    def read(self, delivery: Delivery, config: IngestConfig) -> Rows:
-        """Read a batch whole; see `Reader.read`."""
+    def chunks(self, delivery: Delivery, config: IngestConfig) -> Iterator[Rows]:
+        """Read a batch by parts of its row groups; see `Reader.chunks`."""
         require_size(delivery.path, config.limits)
-        table = plain_table(_table(delivery.path, config.limits), config, delivery.name)
-        table = table.add_column(0, "row", pa.array(np.arange(table.num_rows), pa.int64()))
-        unlabelled = np.flatnonzero(table["label"].is_null().to_numpy())
-        refused = [Refusal(int(row), 0, "missing_label", fetch_row(table, int(row))) for row in unlabelled]
-        refused += _future(table, config.latest, set(unlabelled.tolist()))
-        require_share(delivery.name, table.num_rows, refused, config.limits.refused_share)
-        kept = np.ones(table.num_rows, np.bool_)
-        kept[[refusal.row for refusal in refused]] = False
-        return Rows(table.filter(pa.array(kept)), tuple(sorted(refused, key=lambda refusal: refusal.row)))
+        share, first = Refused(), 0
+        for part in _tables(delivery.path, config.limits):
+            rows = _rows(part, first, config, delivery.name)
+            share.note(part.num_rows, rows.refused)
+            first += part.num_rows
+            yield rows
+        share.require_share(delivery.name, config.limits.refused_share)
 
 
-def _future(table: pa.Table, latest: str, known: set[int]) -> list[Refusal]:
-    """Rows with an instant after the latest that is allowed."""
-    if not latest:
-        return []
+def _rows(part: pa.Table, first: int, config: IngestConfig, name: str) -> Rows:
+    table = plain_table(part, config, name)
+    table = table.add_column(0, "row", pa.array(np.arange(first, first + table.num_rows), pa.int64()))
+    unlabelled = table["label"].is_null().to_numpy()
+    late = _late(table, config.latest) & ~unlabelled
+    refused = [
+        Refusal(first + place, 0, "missing_label" if unlabelled[place] else "future_time", fetch_row(table, place))
+        for place in np.flatnonzero(unlabelled | late).tolist()
+    ]
+    return Rows(table.filter(pa.array(~(unlabelled | late))) if refused else table, tuple(refused))
+
+
+def _late(table: pa.Table, latest: str) -> npt.NDArray[np.bool_]:
+    """Which rows hold an instant after the latest that is allowed, (N,)."""
     late = np.zeros(table.num_rows, np.bool_)
-    for name in table.column_names:
-        if pa.types.is_timestamp(table[name].type):
-            limit = pa.scalar(datetime.fromisoformat(latest), pa.timestamp("us", "UTC"))
-            late |= pc.fill_null(pc.greater(table[name], limit), False).to_numpy()
-    rows = (int(row) for row in np.flatnonzero(late))
-    return [Refusal(row, 0, "future_time", fetch_row(table, row)) for row in rows if row not in known]
+    if latest:
+        limit = pa.scalar(datetime.fromisoformat(latest), pa.timestamp("us", "UTC"))
+        for name in table.column_names:
+            if pa.types.is_timestamp(table[name].type):
+                late |= pc.fill_null(pc.greater(table[name], limit), False).to_numpy()
+    return late
 
 
-def _table(path: Path, limits: Limits) -> pa.Table:
-    """The whole table, given up as soon as it exceeds a limit."""
+def _tables(path: Path, limits: Limits) -> Iterator[pa.Table]:
+    """The table part by part, at least one, given up as soon as it exceeds a limit."""
     try:
-        with pq.ParquetFile(path, memory_map=False) as file:
+        with pq.ParquetFile(path, memory_map=False, buffer_size=READ_BYTES) as file:
             if file.metadata.num_rows > limits.rows:
                 raise UnfitInput(str(path), f"{file.metadata.num_rows} rows", f"at most {limits.rows}")
-            parts, size = [], 0
-            for part in file.iter_batches():
-                size += part.nbytes
+            size, given = 0, 0
+            for part in file.iter_batches(batch_size=part_rows(file.schema_arrow)):
+                size, given = size + part.nbytes, given + 1
                 if size > limits.file_bytes:
-                    raise UnfitInput(
-                        str(path),
-                        f"more than {limits.file_bytes} bytes unpacked",
-                        "less",
-                        "Raise ingest.limits.file_bytes.",
-                    )
-                parts.append(part)
-            return pa.Table.from_batches(parts, schema=file.schema_arrow)
+                    got, fix = f"more than {limits.file_bytes} bytes unpacked", "Raise ingest.limits.file_bytes."
+                    raise UnfitInput(str(path), got, "less", fix)
+                yield pa.Table.from_batches([part], schema=file.schema_arrow)
+            if not given:
+                yield file.read()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UnfitInput(str(path), " ".join(str(error).split())[:300], "a Parquet file") from error
