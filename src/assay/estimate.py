@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -15,7 +14,7 @@ from assay.errors import UnfitInput
 
 RISK = 1e-3
 
-__all__ = ["RISK", "Estimate", "curtailed", "least_for", "paired_difference", "proportion", "restated", "settled"]
+__all__ = ["RISK", "Estimate", "curtailed", "least_for", "paired_difference", "proportion", "settled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,35 +188,6 @@ def paired_difference(only_first: int, only_second: int, n: int, confidence: flo
         method="mcnemar-exact-bonferroni",
         counts={"only_first": only_first, "only_second": only_second, "records": n},
     )
-
-
-def restated(found: Estimate, confidence: float) -> Estimate | None:
-    """The same measurement at another confidence, from the integers behind it.
-
-    Returns None where the method cannot be made again from its counts, or where they do not give the interval that the
-    estimate has: such an estimate counts at its own confidence, or not at all.
-
-    Args:
-        found: a share or a paired difference, as this module makes them; one that was curtailed stopped for its own
-            confidence, and is not made again.
-        confidence: of the two-sided interval wanted.
-    """
-    make, names = _AGAIN.get(found.method, (None, ()))
-    if make is None or set(found.counts) != set(names):
-        return None
-    counts = [found.counts[name] for name in names]
-    try:
-        same, made = make(*counts, found.confidence), make(*counts, confidence)
-    except UnfitInput:
-        return None
-    agrees = math.isclose(found.low, same.low, abs_tol=1e-9) and math.isclose(found.high, same.high, abs_tol=1e-9)
-    return made if agrees and found.n == same.n else None
-
-
-_AGAIN: dict[str, tuple[Callable[..., Estimate], tuple[str, ...]]] = {
-    "clopper-pearson": (proportion, ("successes", "trials")),
-    "mcnemar-exact-bonferroni": (paired_difference, ("only_first", "only_second", "records")),
-}
 
 
 def least_for(share: float, bar: float, confidence: float = 0.95, limit: int = 10_000_000) -> int | None:

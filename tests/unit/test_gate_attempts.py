@@ -20,12 +20,13 @@ from assay import canonical
 from assay.attempts import attempts, charge, confidence_at, holdout_of, share_of_alpha
 from assay.config.root import Target
 from assay.errors import Refused, UnfitInput
-from assay.estimate import paired_difference, proportion, restated
+from assay.estimate import paired_difference, proportion
 from assay.evidence import Evidence
 from assay.gate.decide import ask, conclude
 from assay.gate.power import chance_of_passing, least_passing
 from assay.gate.verdict import Case
 from assay.ledger import FileLedger, Ledger
+from assay.restate import restated
 from assay.workspace import Workspace
 
 ALPHA, BAR, RECORDS, TRIES, MODELS = 0.025, 0.8, 1000, 500, 2000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -31,6 +31,10 @@ class EvaluateConfig(Section):
             settings: ``standard``. A record counts as robust when it survives all of them.
         triggers: known backdoor triggers to probe with, each ``name``, ``kind`` (a member of ``poison.triggers``, such
             as ``patch``), ``target`` (number of a class) and the fields of its kind.
+        aspects: members of ``evaluate.aspects`` with their settings, such as ``calibration: {}``: what else is
+            measured.
+        sets: other records by name, each the path of a dataset folder, for aspects that ask for them by that name:
+            canaries, records from elsewhere, records to fit a temperature on.
         slices: also measure every ``class``, every ``source`` of the hold-out, or both, for the rule ``worst_slice``.
         confidence: of every interval.
         seed: of every attack.
@@ -52,6 +56,10 @@ class EvaluateConfig(Section):
         default_factory=lambda: {"fgsm": {}, "pgd": {"steps": 40, "restarts": 5}}, min_length=1
     )
     triggers: tuple[dict[str, Any], ...] = ()
+    aspects: dict[str, dict[str, Any]] = pydantic.Field(default_factory=dict)
+    sets: dict[Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], str] = pydantic.Field(
+        default_factory=dict
+    )
     slices: tuple[Literal["class", "source"], ...] = ()
     confidence: float = pydantic.Field(default=0.95, gt=0.5, lt=1)
     seed: int = pydantic.Field(default=0, ge=0, lt=2**53)

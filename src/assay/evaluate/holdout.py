@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from assay.errors import UnfitInput
 from assay.ledger import Ledger
 from assay.models.spec import ModelSpec
 
-__all__ = ["Holdout", "read_holdout", "require_fit", "unseen"]
+__all__ = ["Holdout", "read_holdout", "read_sets", "require_fit", "unseen"]
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,30 @@ def require_fit(holdout: Holdout, spec: ModelSpec, who: str = "model") -> None:
         UnfitInput: another shape, other classes, or values outside the model's box.
     """
     classes = holdout.dataset.manifest.content.classes
-    if holdout.x.shape[1:] != spec.input_shape:
-        raise UnfitInput(f"{who}: input", str(tuple(spec.input_shape)), f"{holdout.x.shape[1:]}, as the records are")
     if spec.classes != classes:
         raise UnfitInput(f"{who}: classes", str(spec.classes)[:200], f"those of the records, {classes}"[:200])
+    _require_inside(holdout, spec, who, "hold-out")
+
+
+def read_sets(sets: Mapping[str, str], spec: ModelSpec) -> dict[str, Holdout]:
+    """Other records that the model can take, by name; of any classes.
+
+    Raises:
+        UnfitInput: no records, a folder that does not fit its manifest, another shape, or values outside the box.
+    """
+    found = {name: read_holdout(Path(path), 0, 0) for name, path in sets.items()}
+    for name, records in found.items():
+        _require_inside(records, spec, "model", f"set {name}")
+    return found
+
+
+def _require_inside(holdout: Holdout, spec: ModelSpec, who: str, where: str) -> None:
+    if holdout.x.shape[1:] != spec.input_shape:
+        raise UnfitInput(f"{who}: input", str(tuple(spec.input_shape)), f"{holdout.x.shape[1:]}, as the records are")
     low, high = (np.float32(bound) for bound in spec.bounds)
     if not (holdout.x.min() >= low and holdout.x.max() <= high):  # a NaN is neither
         raise UnfitInput(
-            "hold-out",
+            where,
             f"values in [{holdout.x.min():.6g}, {holdout.x.max():.6g}]",
             f"finite values in the box of the {who}, {list(spec.bounds)}",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def write_page(
     plan: Plan,
     confidence: float,
     labels: Ints | None = None,
+    sections: Sequence[Markup] = (),
 ) -> None:
     """Write the page whole.
 
@@ -44,6 +46,7 @@ def write_page(
         plan: what was measured.
         confidence: of the intervals on the page.
         labels: of all records, where the evaluation stopped before the last.
+        sections: of the aspects.
     """
     every = data.y if labels is None else labels
     part = "" if len(every) == len(data.y) else f" of {len(every)}, enough for the verdict"
@@ -53,6 +56,7 @@ def write_page(
         html.section("Estimates", _intervals(evidence), _table(evidence.estimates)),
         *(_threat(outcomes, data, plan, threat, confidence, every) for threat in plan.threats),
         html.section("By class", _classes(outcomes, data, plan, confidence, every)),
+        *sections,
         html.section("Soundness", _soundness(evidence), lead="Each check can only take trust away."),
         html.section("Subjects", html.facts({name: html.digest(value) for name, value in evidence.subjects.items()})),
         lead=f"{len(data.rows)} records{part}, intervals of {confidence:.0%} confidence.",

@@ -20,11 +20,13 @@ from assay.data.files import write_file
 from assay.errors import UnfitInput
 from assay.estimate import RISK, Estimate
 from assay.evaluate import slices, soundness, summary
+from assay.evaluate.aspects.scene import Scene
 from assay.evaluate.champion import champion_folder, find_champion
 from assay.evaluate.deliver import deliver
 from assay.evaluate.fast import supports_bfloat16
-from assay.evaluate.holdout import Holdout, read_holdout, require_fit, unseen
+from assay.evaluate.holdout import Holdout, read_holdout, read_sets, require_fit, unseen
 from assay.evaluate.ladder import ladder
+from assay.evaluate.look import aspects, look
 from assay.evaluate.measure import Plan, measure
 from assay.evaluate.outcomes import Ints, Outcomes, outcomes_bytes
 from assay.evaluate.page import write_page
@@ -90,20 +92,26 @@ def evaluate(
         data = read_holdout(holdout, config.limit, config.seed)
         require_fit(data, candidate.spec)
         plan = make_plan(config, candidate.spec)
+        built = aspects(config.aspects)
+        sets = read_sets(config.sets, candidate.spec)
         record.uses(data.dataset, "holdout")
         record.reads("model", candidate.digest)
         if config.decide:
             data, plan = shuffled(data, config.seed), replace(plan, block_records=LOOK_RECORDS)
         found, labels = _measure(candidate, data, plan, config, target, record), data.y
+        x, y = _arrays(data, config)
+        scene = Scene(candidate.module, candidate.spec, data, x, y, plan, found.outcomes, sets, config.confidence)
+        beside = look(built, scene, record.ledger)
         divided = slices.members(data, candidate.spec.classes, config.slices)
         data = first(data, len(found.outcomes.predicted))
         estimates = _estimates(found, plan, config, labels)
         estimates |= slices.estimates(found.outcomes, plan, divided, config.confidence)
+        estimates |= beside.estimates
         made = Evidence(
             subjects=_subjects(candidate, data, found.champion),
             estimates=estimates,
-            measured=_how(candidate, data, plan, config, target, len(labels)),
-            soundness=found.soundness,
+            measured=_how(candidate, data, plan, config, target, len(labels)) | beside.how,
+            soundness=found.soundness | beside.checks,
             truncated=found.truncated,
             run={
                 "run_id": record.run,
@@ -118,7 +126,7 @@ def evaluate(
         rows = outcomes_bytes(data.record_ids, data.y, found.outcomes, plan.names, found.champion_outcomes)
         write_file(outcomes, rows)
         if page is not None:
-            write_page(page, made, found.outcomes, data, plan, config.confidence, labels)
+            write_page(page, made, found.outcomes, data, plan, config.confidence, labels, beside.sections)
             record.shows(page)
         deliver(made, evidence, record.workspace)
         record.writes("evidence", made.id)
@@ -174,7 +182,7 @@ def _measure(
     record: lineage.StepRecord,
 ) -> _Measured:
     device = _device(config)
-    x, y = torch.from_numpy(data.x).to(device), torch.from_numpy(data.y).to(device)
+    x, y = _arrays(data, config)
     champion = find_champion(record.workspace, target, candidate.digest) if target else ""
     workers = config.threads if device.type == "cpu" else 1
     module = candidate.module.to(device)
@@ -193,6 +201,11 @@ def _measure(
     record.reads("model", holder.digest, "champion")
     held = measure(holder.module.to(device), x, y, plan, checks=False, workers=workers)
     return _Measured(outcomes, champion, held, said)
+
+
+def _arrays(data: Holdout, config: EvaluateConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    device = _device(config)
+    return torch.from_numpy(data.x).to(device), torch.from_numpy(data.y).to(device)
 
 
 def _estimates(found: _Measured, plan: Plan, config: EvaluateConfig, labels: Ints) -> dict[str, Estimate]:

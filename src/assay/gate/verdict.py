@@ -13,9 +13,10 @@ from assay.attempts import confidence_at, holdout_of
 from assay.config.gate import PolicyConfig
 from assay.data.manifest import Manifest
 from assay.errors import UnfitInput
-from assay.estimate import Estimate, least_for, restated
+from assay.estimate import Estimate, least_for
 from assay.evidence import Evidence, robust
 from assay.incidents import Charge
+from assay.restate import restated
 from assay.signing import Assurance
 from assay.threat import ThreatModel
 

@@ -1,0 +1,137 @@
+"""Intervals for what is no plain share: a mean of bounded quantities, an error summed over bins, certificates.
+
+Each is made from integers alone, so that it can be made again at another confidence (see `assay.restate`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from scipy.optimize import brentq
+from scipy.special import rel_entr
+
+from assay.errors import UnfitInput
+from assay.estimate import Estimate, proportion
+
+UNITS = 10**9
+"""A stated share is counted in billionths."""
+
+LEAST, MOST = 1e-300, 1 - 2**-53
+
+__all__ = ["UNITS", "Bin", "binned_error", "bounded_mean", "certified_share"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Records whose stated certainty lies in one bin.
+
+    Fields:
+        trials: how many.
+        successes: how many of them are right.
+        stated: the sum of what they state, in billionths.
+    """
+
+    trials: int
+    successes: int
+    stated: int
+
+
+def bounded_mean(total: int, records: int, scale: int, width: int = 1, confidence: float = 0.95) -> Estimate:
+    """The mean of a quantity in [0, width], with an interval that holds whatever its distribution.
+
+    Inverts the Chernoff-Hoeffding bound: a mean of n independent quantities in [0, 1] whose mean is q is as far as p
+    from it with a chance of at most exp(-n kl(p, q)), on each side.
+
+    Args:
+        total: the sum over all records, in parts of ``width / scale``.
+        records: how many; 0 gives the whole range with n = 0.
+        scale: parts that make up the greatest value.
+        width: the greatest value.
+        confidence: of the two-sided interval.
+
+    Reference: Hoeffding, Journal of the American Statistical Association 58 (1963), 13-30, theorem 1.
+    """
+    if not (0 <= total <= records * scale and scale >= 1 and width >= 1):
+        raise UnfitInput("bounded mean", f"{total} of {records} x {scale}", "0 <= total <= records * scale")
+    share = total / (records * scale) if records else 0.0
+    most = math.log(2 / (1 - confidence)) / records if records else math.inf
+    low, high = _within(share, most)
+    return Estimate(
+        value=width * share,
+        low=width * low,
+        high=width * high,
+        n=records,
+        confidence=confidence,
+        method="chernoff-hoeffding",
+        counts={"total": total, "records": records, "scale": scale, "width": width},
+    )
+
+
+def binned_error(bins: Sequence[Bin], confidence: float = 0.95) -> Estimate:
+    """How far stated certainties are from what comes true: summed over bins, each weighted by its records.
+
+    The true share of right answers in each bin lies in its Clopper-Pearson interval, in all bins at once (Bonferroni
+    over those that hold records); the ends are the least and the greatest error that this leaves. What the records
+    state is given: only whether they are right is random. The value is the usual estimate, which is biased upwards,
+    since noise adds to every bin; the interval is not.
+
+    Args:
+        bins: in any order; empty ones count for nothing.
+        confidence: of the two-sided interval.
+
+    Reference: Naeini, Cooper, Hauskrecht. Obtaining Well Calibrated Probabilities Using Bayesian Binning. AAAI 2015.
+    """
+    if any(not (0 <= it.successes <= it.trials and 0 <= it.stated <= it.trials * UNITS) for it in bins):
+        raise UnfitInput("binned error", str(bins)[:200], "successes and stated certainty that fit the trials")
+    records, full = sum(it.trials for it in bins), [it for it in bins if it.trials]
+    counts = {"bins": len(bins), "records": records}
+    for at, it in enumerate(bins):
+        counts |= {f"trials/{at}": it.trials, f"successes/{at}": it.successes, f"stated/{at}": it.stated}
+    value = low = high = 0.0
+    for it in full:
+        part = proportion(it.successes, it.trials, 1 - (1 - confidence) / len(full))
+        weight, said = it.trials / records, it.stated / UNITS / it.trials
+        value += weight * abs(part.value - said)
+        low += weight * max(0.0, part.low - said, said - part.high)
+        high += weight * max(abs(part.low - said), abs(part.high - said))
+    return Estimate(
+        value=value,
+        low=min(low, value),
+        high=max(high, value) if records else 1.0,
+        n=records,
+        confidence=confidence,
+        method="clopper-pearson-bins",
+        counts=counts,
+    )
+
+
+def certified_share(successes: int, trials: int, risk: int, confidence: float = 0.95) -> Estimate:
+    """A share of records with a certificate, where all certificates hold together but for a chance.
+
+    The chance is added to the confidence of the Clopper-Pearson interval, so the lower end holds for the records whose
+    certificate is true. The upper end is one of what the procedure certifies: with more samples it may certify more.
+
+    Args:
+        successes: records with a certificate.
+        trials: records.
+        risk: the chance that any certificate is wrong, in billionths.
+        confidence: of the two-sided interval; with the risk added below 1.
+    """
+    if risk < 0 or not confidence + risk / UNITS < 1:
+        raise UnfitInput("certified share", f"risk {risk / UNITS:g}", f"less than {1 - confidence:g}")
+    found = proportion(successes, trials, confidence + risk / UNITS)
+    counts = {**found.counts, "risk": risk}
+    return replace(found, confidence=confidence, method="clopper-pearson-certified", counts=counts)
+
+
+def _within(share: float, most: float) -> tuple[float, float]:
+    """The least and the greatest q in [0, 1] with kl(share, q) <= most."""
+
+    def beyond(q: float) -> float:
+        return float(rel_entr(share, q) + rel_entr(1 - share, 1 - q)) - most
+
+    low = brentq(beyond, LEAST, share, xtol=1e-15) if share > LEAST and beyond(LEAST) > 0 else 0.0
+    high = brentq(beyond, share, MOST, xtol=1e-15) if share < MOST and beyond(MOST) > 0 else 1.0
+    return min(float(low), share), max(float(high), share)
