@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from assay.errors import UnfitInput
-from assay.gate.verdict import Case, Finding, Severity, require_share
+from assay.evidence import robust
+from assay.gate.verdict import Case, Finding, Severity, require_share, threat_of
 
 __all__ = ["NeverConfuse"]
 
@@ -14,8 +15,9 @@ __all__ = ["NeverConfuse"]
 class NeverConfuse:
     """Of the canaries with one label none at all is predicted as another, on enough of them to say so.
 
-    Reads the integers of ``confused[<label>-><predicted>]``, with ``/<canaries>`` behind it for a named set. One
-    confusion misses. None holds where the interval's high end is at or below ``value``: 0 of 100 leave 3.6 % possible.
+    Reads the integers of ``confused[<label>-><predicted>]``, with ``/<canaries>`` behind it for a named set, and behind
+    that the key of a targeted threat for confusions that an attack brings about. One confusion misses. None holds where
+    the interval's high end is at or below ``value``: 0 of 100 leave 3.6 % possible.
 
     Example:
         {rule: never_confuse, label: stop, predicted: go, value: 0.02}
@@ -25,6 +27,7 @@ class NeverConfuse:
         predicted: the class it must not be taken for.
         value: the share of confusions that the high end has to stay at or below.
         canaries: name of the set of records; empty for the hold-out.
+        threat: ``norm:epsilon`` for confusions under an attack that aims at ``predicted``; empty for none.
         severity: ``required``, or ``advisory`` to be told without being held to it.
     """
 
@@ -32,16 +35,21 @@ class NeverConfuse:
     predicted: str
     value: float
     canaries: str = ""
+    threat: str = ""
     severity: Severity = "required"
 
     def __post_init__(self) -> None:
         require_share("never_confuse: value", self.value)
+        if self.threat:
+            threat_of(self.threat)
         if not self.label or not self.predicted or self.label == self.predicted:
             raise UnfitInput("never_confuse", f"{self.label!r} and {self.predicted!r}", "the names of two classes")
 
     def __call__(self, case: Case) -> Finding:
         """Ask the rule."""
         about = f"confused[{self.label}->{self.predicted}]" + (f"/{self.canaries}" if self.canaries else "")
+        if self.threat:
+            about = robust(about, replace(threat_of(self.threat), goal="targeted"))
         need, bar = f"<= {self.value:g}, and not one seen", self.value
         found = case.estimate(about)
         if isinstance(found, str):
