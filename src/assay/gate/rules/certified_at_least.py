@@ -17,8 +17,9 @@ __all__ = ["CertifiedAtLeast"]
 class CertifiedAtLeast:
     """The share of records that are right and provably stay so within the radius is at least ``value``.
 
-    Reads ``certified_accuracy/<threat>``. A certificate of a larger radius, in the same norm and box, is one of the
-    smaller too, so it can make the rule hold; it cannot make it miss.
+    Reads ``certified_accuracy/<threat>``, or for the smoothed classifier
+    ``certified_accuracy[smoothed=<sigma>]/<threat>``: a certificate of the one is none of the other. One of a larger
+    radius, in the same norm and box, is one of the smaller too, so it can make the rule hold; it cannot make it miss.
 
     Example:
         {rule: certified_at_least, threat: "l2:0.5", value: 0.3}
@@ -26,22 +27,25 @@ class CertifiedAtLeast:
     Fields:
         threat: ``norm:radius``, such as ``l2:0.5``.
         value: the bar that the low end has to reach.
+        smoothed: sigma of the noise, for who serves the smoothed classifier; 0 for the network itself.
         severity: ``required``, or ``advisory`` to be told without being held to it.
     """
 
     threat: str
     value: float
+    smoothed: float = 0.0
     severity: Severity = "required"
 
     def __post_init__(self) -> None:
         require_finite("certified_at_least: value", self.value)
         if not self.threat:
             raise UnfitInput("certified_at_least: threat", "nothing", "norm:radius, such as l2:0.5")
-        estimate_name(NAME, self.threat)
+        require_finite("certified_at_least: smoothed", self.smoothed)
+        estimate_name(self._name, self.threat)
 
     def __call__(self, case: Case) -> Finding:
         """Ask the rule."""
-        about = estimate_name(NAME, self.threat)
+        about = estimate_name(self._name, self.threat)
         exact = reach(case, about, self.value)
         if about in case.evidence.estimates:
             return exact
@@ -51,12 +55,16 @@ class CertifiedAtLeast:
             return replace(held, about=about, note=f"certified by {held.about}")
         return exact
 
+    @property
+    def _name(self) -> str:
+        return f"{NAME}[smoothed={self.smoothed:g}]" if self.smoothed else NAME
+
     def _larger(self, case: Case) -> list[str]:
         asked = threat_of(self.threat)
         found: list[tuple[float, str]] = []
         for name in case.evidence.estimates:
             base, _, key = name.partition("/")
-            there = _threat(key) if base == NAME else None
+            there = _threat(key) if base == self._name else None
             if there is not None and (there.norm, there.bounds) == (asked.norm, asked.bounds):
                 found += [(there.epsilon, name)] if there.epsilon > asked.epsilon else []
         return [name for _, name in sorted(found)]
