@@ -10,8 +10,9 @@ that somebody has to answer, since it may be true.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -31,6 +32,7 @@ from assay.verify import open_any
 __all__ = [
     "Charge",
     "Incident",
+    "about_records",
     "against",
     "ancestry",
     "manifest_of",
@@ -117,6 +119,36 @@ def require_clear(source: str, batch: str, incidents: Iterable[Incident]) -> Non
                 "a batch that no open incident is about",
                 "Leave it out; an incident is closed by revoking its payload in the key list.",
             )
+
+
+def about_records(
+    ids: Collection[str], dataset: str, ledger: Ledger, keyring: Keyring
+) -> Iterator[tuple[Incident, str]]:
+    """Every open incident that is, or may be, about some of a dataset's records, and what it speaks of.
+
+    Args:
+        ids: of the records.
+        dataset: manifest digest of the dataset that holds them.
+        ledger: holds incidents and manifests.
+        keyring: a payload that it revokes is of a closed incident.
+
+    Raises:
+        Unreachable: the ledger does not answer.
+    """
+    batches = {name.rpartition(":")[0] for name in ids}
+    within = {"record": ids, "batch": batches, "source": {name.partition("/")[0] for name in batches}}
+    for incident in open_incidents(ledger, keyring):
+        kind, _, name = incident.ref.partition(":")
+        if incident.fault:
+            yield incident, f"what cannot be told: {incident.fault}"
+        elif kind in within:
+            if name in within[kind]:
+                yield incident, incident.ref
+        else:
+            behind = {dataset: manifest_of(ledger, dataset)}
+            said = next(chain(_reached(incident, behind, ledger), _unknown(incident, behind, ledger)), "")
+            if said:
+                yield incident, said
 
 
 def named_records(incidents: Iterable[Incident]) -> frozenset[str]:

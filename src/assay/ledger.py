@@ -12,7 +12,9 @@ A name is bound once to bytes, for ever. Names in use:
     attempts/<hold-out>/<model>@<alias>/<number>.json   which evidence was measured on it, in order
     approvals/<evidence id>/<approval id>.dsse.json     who agrees that it goes to a target
     incidents/<incident id>.dsse.json       what an incident reached
+    quarantines/<digest>.dsse.json          who set records aside, and why; by manifest, or by list of rejected batches
     purges/<digest>.dsse.json               a quarantine whose records were deleted, and why
+    releases/<digest>.dsse.json             a release in spite of an open incident, and why
     runs/<run>/<step>-<digest>.json         what a step read and wrote
 
 On a file system a name is created by a file without a name, fsync, a hard link to the name (which fails when somebody

@@ -15,7 +15,7 @@ from typing import Any
 from assay import canonical
 from assay.data.files import write_file
 from assay.data.manifest import Manifest
-from assay.errors import UnfitInput
+from assay.errors import Refused, UnfitInput
 from assay.ledger import Ledger, put_first
 from assay.quarantine import PURGED, Quarantine
 from assay.signing import Keyring, seal, statement, unseal
@@ -63,6 +63,8 @@ def _held(path: Path) -> dict[str, Any]:
 
 def _recorded(name: str, ledger: Ledger, keyring: Keyring) -> dict[str, Any]:
     said = unseal(ledger.get(name), keyring, kind=KIND, role="evaluator", where=name).predicate
+    if said.get("action") != "purge":
+        raise Refused(name, f"a statement of {said.get('action')!r}", "one of a purge")
     return {part: said[part] for part in ("records", "raw", "reasons")}
 
 

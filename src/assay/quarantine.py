@@ -1,4 +1,4 @@
-"""Records that left: why, what they hold, and their way back.
+"""Records that left: why, and what they hold. `assay.release` is their way back, `assay.purge` their end.
 
 Nothing is deleted. kept + quarantined = input as record ids, so putting all of a quarantine back gives a dataset with
 the content digest of the step's input.
@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from assay import canonical, lineage, versions
+from assay import canonical
 from assay.data import records
-from assay.data.dataset import Dataset, concat
-from assay.data.findings import REMOVING, Finding, read_findings, restored
-from assay.data.manifest import History
+from assay.data.dataset import Dataset
+from assay.data.findings import REMOVING, Finding, read_findings
 from assay.errors import UnfitInput
+from assay.quarantine_seal import REJECTED
 
 MAX_SHOWN_BYTES = 200
 PURGED = "purged.dsse.json"
 
-__all__ = ["PURGED", "Quarantine", "release", "show", "summary"]
+__all__ = ["PURGED", "Quarantine", "facts", "show", "summary"]
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,21 @@ class Quarantine:
         dataset: the records that left.
         findings: why, with those that only flag a record.
         raw: rows that no schema could hold, as `assay.ingest` wrote them: batch, row, line, reason, bytes.
+        rejected: batches that did not come in: batch, check, reason, files.
     """
 
     dataset: Dataset
     findings: tuple[Finding, ...]
     raw: tuple[dict[str, Any], ...] = ()
+    rejected: tuple[dict[str, Any], ...] = ()
 
     @classmethod
     def load(cls, path: Path | str) -> Quarantine:
         """Read a quarantine folder.
 
         Raises:
-            UnfitInput: no such folder, no quarantine, one that was purged, or findings or raw rows that differ from the
-                manifest.
+            UnfitInput: no such folder, no quarantine, one that was purged, or findings, raw rows or rejected batches
+                that differ from the manifest.
         """
         folder = Path(path)
         if (folder / PURGED).is_file():
@@ -59,9 +61,8 @@ class Quarantine:
         if history.role != "quarantine":
             raise UnfitInput(str(folder), f"a dataset of role {history.role!r}", "a quarantine")
         findings = read_findings(_checked(folder / "findings.parquet", history.findings), str(folder))
-        named = history.parameters.get("raw", "")
-        raw = _checked(folder / "raw.jsonl", named).splitlines() if named else []
-        return cls(dataset, tuple(findings), tuple(canonical.loads(line, str(folder / "raw.jsonl")) for line in raw))
+        raw = _lines(folder / "raw.jsonl", history.parameters.get("raw", ""))
+        return cls(dataset, tuple(findings), raw, _lines(folder / REJECTED, history.parameters.get("rejected", "")))
 
     @property
     def removing(self) -> list[Finding]:
@@ -71,13 +72,17 @@ class Quarantine:
 
 def summary(path: Path | str) -> dict[str, Any]:
     """What a quarantine holds, as ``assay quarantine list`` prints it."""
+    if _only_rejected(path):
+        nothing: dict[str, Any] = {"dataset": None, "records": 0, "raw": 0, "reasons": {}, "sources": {}}
+        return nothing | {"rejected": list(_lines(Path(path) / REJECTED))}
     held = Quarantine.load(path)
     return {
-        "dataset": _facts(held.dataset, path),
+        "dataset": facts(held.dataset, path),
         "records": len(held.dataset),
         "raw": len(held.raw),
         "reasons": dict(sorted(Counter(finding.reason for finding in held.removing).items())),
         "sources": _by_source(held.removing),
+        "rejected": list(held.rejected),
     }
 
 
@@ -90,9 +95,16 @@ def show(path: Path | str, ids: Sequence[str] = (), reason: str = "", limit: int
         reason: only those with this reason; empty for any.
         limit: how many at most.
 
+    Returns:
+        ``records``, ``shown`` and ``matching`` counts, and ``rejected``: the batches that did not come in.
+
     Raises:
         UnfitInput: an id that is not in the quarantine.
     """
+    if _only_rejected(path):
+        if ids:
+            raise UnfitInput("record id", ids[0], "none: this quarantine holds rejected batches only")
+        return {"records": [], "shown": 0, "matching": 0, "rejected": list(_lines(Path(path) / REJECTED))}
     held = Quarantine.load(path)
     raw = {f"{row['batch']}:{row['row']}": row for row in held.raw}
     known = [*held.dataset.record_ids, *raw]
@@ -108,62 +120,7 @@ def show(path: Path | str, ids: Sequence[str] = (), reason: str = "", limit: int
         findings = [{key: value for key, value in asdict(it).items() if key != "record_id"} for it in why.get(name, ())]
         cells = {"raw": _raw_cell(raw[name])} if name in raw else {"cells": _cells(held.dataset, name)}
         entries.append({"record_id": name, "findings": findings, **cells})
-    return {"records": entries, "shown": len(entries), "matching": len(wanted)}
-
-
-def release(
-    quarantine: Path, kept: Path, out: Path, *, ids: Sequence[str] | None = None, run: str = ""
-) -> dict[str, Any]:
-    """Join records of a quarantine with a kept dataset into a new dataset.
-
-    Args:
-        quarantine: folder of the quarantine; stays as it is.
-        kept: folder of the dataset they go back to; stays as it is.
-        out: new folder.
-        ids: which records; None for all.
-        run: id of the pipeline run.
-
-    Returns:
-        The document of ``assay quarantine release``.
-
-    Raises:
-        UnfitInput: an id that is not there or was refused raw, a record that is in both, or another schema.
-    """
-    with lineage.step("release", run) as record:
-        held, base = Quarantine.load(quarantine), Dataset.load(kept)
-        record.uses(base, "training")
-        record.uses(held.dataset, "quarantine")
-        chosen = held.dataset.record_ids if ids is None else sorted(set(ids))
-        if not chosen:
-            raise UnfitInput("release", "no record", "at least one", f"{len(held.raw)} rows are kept raw only.")
-        places = records.rows_of(held.dataset.table, chosen)
-        parents = (base.manifest.digest, held.dataset.manifest.digest)
-        history = History(
-            step="release",
-            role="kept",
-            sources=_sources(base, held.dataset),
-            parents=parents,
-            parameters={"released": len(chosen), "records": canonical.digest(chosen)},
-            code=versions.code_digest(),
-            image=versions.image(),
-        )
-        back = held.dataset.take(np.sort(places), history)
-        joined = concat([base, back], history)
-        if ids is None or len(chosen) == len(held.dataset):
-            joined = _as_given(joined, held, history)
-        record.makes(joined, "training")
-        joined.save(out)
-        return {"dataset": _facts(joined, out), "kept": len(joined), "released": len(chosen)}
-
-
-def _as_given(joined: Dataset, held: Quarantine, history: History) -> Dataset:
-    """All records of the step's input with the weights, or without the weights, that it had."""
-    said = held.dataset.manifest.history.parameters.get("weight")
-    if said == "changed":
-        return restored(joined, held.findings, history)
-    if said == "added":
-        return Dataset.make(joined.table.drop_columns(["weight"]), joined.manifest.content.classes, history)
-    return joined
+    return {"records": entries, "shown": len(entries), "matching": len(wanted), "rejected": list(held.rejected)}
 
 
 def _checked(path: Path, sha256: str) -> bytes:
@@ -176,10 +133,15 @@ def _checked(path: Path, sha256: str) -> bytes:
     return data
 
 
-def _sources(*datasets: Dataset) -> tuple[Any, ...]:
-    """The batches of all, each once."""
-    shares = {(it.source, it.batch): it for dataset in datasets for it in dataset.manifest.history.sources}
-    return tuple(shares[name] for name in sorted(shares))
+def _lines(path: Path, sha256: str | None = None) -> tuple[dict[str, Any], ...]:
+    """The documents of a file of JSON lines; none where the manifest names none."""
+    lines = _checked(path, sha256 or "").splitlines() if sha256 != "" else []
+    return tuple(canonical.loads(line, str(path)) for line in lines)
+
+
+def _only_rejected(path: Path | str) -> bool:
+    """Whether nothing came in: such a quarantine has no records, and no manifest."""
+    return (Path(path) / REJECTED).is_file() and not (Path(path) / "manifest.json").exists()
 
 
 def _by_source(findings: Sequence[Finding]) -> dict[str, dict[str, int]]:
@@ -215,6 +177,7 @@ def _raw_cell(row: dict[str, Any]) -> dict[str, Any]:
     return {"line": row["line"], "bytes": len(data), "text": data[:MAX_SHOWN_BYTES].decode("utf-8", "backslashreplace")}
 
 
-def _facts(dataset: Dataset, path: Path | str) -> dict[str, str]:
+def facts(dataset: Dataset, path: Path | str) -> dict[str, str]:
+    """A dataset as the documents of verbs name it: ``path``, ``digest``, ``content_digest``."""
     manifest = dataset.manifest
     return {"path": str(path), "digest": manifest.digest, "content_digest": manifest.content_digest}

@@ -3,6 +3,7 @@
     an envelope (``*.dsse.json``)   the signature of a key with the role its kind asks for
     a proof of ``verify record:``    that a record is in the dataset it names
     a dataset folder                every byte against its manifest
+    a quarantine folder             that, and an evaluator's signature over records, reasons, rejected batches
     a manifest in ``manifests/``    its digest against its name
     a model folder                  every byte against ``model.json``
     any other folder                everything of these kinds below it, and that they speak of each other
@@ -27,6 +28,8 @@ from assay.data.proof import read_proof
 from assay.errors import AssayError, Refused, UnfitInput
 from assay.evidence import payload_id
 from assay.models.spec import SPEC, read_spec, recorded_files
+from assay.quarantine import PURGED, Quarantine
+from assay.quarantine_seal import REJECTED, require_sealed
 from assay.signing import MAX_ENVELOPE_BYTES, Keyring, Opened, Role, payload_of, unseal
 
 ROLES: dict[str, tuple[Role, ...]] = {
@@ -123,8 +126,8 @@ def _each(path: Path, keyring: Keyring) -> Iterator[Checked]:
         return
     with os.scandir(path) as scanned:
         inside = {entry.name: entry for entry in scanned if not entry.is_symlink()}
-    if MANIFEST in inside:
-        yield _dataset(path)
+    if MANIFEST in inside or REJECTED in inside:
+        yield _quarantine(path, keyring) if _is_quarantine(path) else _dataset(path)
     elif SPEC in inside:
         yield _model(path)
     else:
@@ -205,6 +208,40 @@ def _dataset(path: Path) -> Checked:
         return Checked(str(path), "dataset", "", False, str(error), {})
     reason = f"{manifest.content.records} records agree with manifest {manifest.digest[:12]}"
     return Checked(str(path), "dataset", manifest.digest, True, reason, {})
+
+
+def _is_quarantine(path: Path) -> bool:
+    """By what its manifest says; one that cannot be read is a dataset, which is then said not to hold."""
+    if not (path / MANIFEST).is_file():
+        return True
+    try:
+        return Manifest.from_json(canonical.read(path / MANIFEST), str(path)).history.role == "quarantine"
+    except AssayError:
+        return False
+
+
+def _quarantine(path: Path, keyring: Keyring) -> Checked:
+    """A quarantine as `assay.quarantine_seal` signed it, or what a purge left of one."""
+    digest = ""
+    try:
+        if (path / PURGED).is_file():
+            opened = unseal(read_bytes(path / PURGED, MAX_ENVELOPE_BYTES), keyring, kind="quarantine", role="evaluator")
+            digest = canonical.file_digest(path / MANIFEST)
+            named = {entry["name"]: entry["digest"]["sha256"] for entry in opened.statement["subject"]}
+            if opened.predicate.get("action") != "purge" or named.get("dataset") != digest:
+                raise Refused(f"{path}: {PURGED}", "a statement of something else", "the purge of this quarantine")
+            return Checked(str(path), "dataset", digest, True, "its records were purged, as was signed", {})
+        records = 0
+        if (path / MANIFEST).is_file():
+            held = Quarantine.load(path)
+            records, digest = len(held.dataset), held.dataset.manifest.digest
+        opened = require_sealed(path, keyring)
+    except AssayError as error:
+        return Checked(str(path), "dataset", digest, False, str(error), {})
+    except (KeyError, TypeError) as error:
+        return Checked(str(path), "dataset", digest, False, f"subject: {type(error).__name__}: {error}", {})
+    by = f"signed by {', '.join(key[:8] for key in opened.keyids)} (assurance {opened.assurance})"
+    return Checked(str(path), "dataset", digest, True, f"quarantine of {records} records {by}", {})
 
 
 def _model(path: Path) -> Checked:

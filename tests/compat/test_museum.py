@@ -14,7 +14,7 @@ from assay.data.findings import read_findings
 from assay.data.manifest import Manifest
 from assay.evidence import Evidence, payload_id
 from assay.ledger import FileLedger
-from assay.quarantine import release
+from assay.release import release
 from assay.signing import Keyring, unseal
 from assay.trace import trace
 

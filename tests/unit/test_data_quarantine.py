@@ -22,6 +22,7 @@ from assay.data.findings import Finding, findings_bytes, split
 from assay.data.manifest import BatchShare, History
 from assay.errors import UnfitInput
 from assay.purge import purge
+from assay.release import release
 from assay.signing import unseal
 from assay.workspace import Workspace
 
@@ -62,14 +63,14 @@ def test_both_parts_are_the_input_and_a_full_release_recreates_it(leaving: set[i
         whole, kept, left = divide(leaving, Path(name))
         ids = Counter(Dataset.load(kept).record_ids) + Counter(Dataset.load(left).record_ids)
         assert ids == Counter(whole.record_ids)
-        document = quarantine.release(left, kept, Path(name) / "back")
+        document = release(left, kept, Path(name) / "back")
         assert document["dataset"]["content_digest"] == whole.manifest.content_digest
         assert Dataset.load(Path(name) / "back").table.equals(whole.table)
 
 
 def test_a_partial_release_puts_back_the_named_records_only(tmp_path: Path) -> None:
     _, kept, left = divide({1, 5, 30}, tmp_path)
-    back = quarantine.release(left, kept, tmp_path / "back", ids=["v/b:5"])
+    back = release(left, kept, tmp_path / "back", ids=["v/b:5"])
     assert back["released"] == 1
     joined = Dataset.load(tmp_path / "back")
     assert set(joined.record_ids) - set(Dataset.load(kept).record_ids) == {"v/b:5"}
@@ -95,9 +96,9 @@ def test_show_gives_findings_and_cells(tmp_path: Path) -> None:
 
 def test_a_record_that_is_there_already_cannot_come_back(tmp_path: Path) -> None:
     _, kept, left = divide({1}, tmp_path)
-    quarantine.release(left, kept, tmp_path / "back")
+    release(left, kept, tmp_path / "back")
     with pytest.raises(UnfitInput, match=r"v/b:1 twice"):
-        quarantine.release(left, tmp_path / "back", tmp_path / "again")
+        release(left, tmp_path / "back", tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
 

@@ -13,12 +13,12 @@ import pytest
 from scipy.stats import binom
 from sklearn.metrics import cohen_kappa_score
 
-from assay import quarantine
 from assay.config.base import parse
 from assay.config.sanitize import SanitizeConfig
 from assay.data.dataset import Dataset
 from assay.data.manifest import BatchShare, History
 from assay.errors import UnfitInput
+from assay.release import release
 from assay.sanitize.annotators import Annotations, dawid_skene, kappa, read_annotations, votes
 from assay.sanitize.step import sanitize
 
@@ -68,7 +68,7 @@ def test_suspicious_records_leave_and_the_document_states_the_rate(tmp_path: Pat
     page = (tmp_path / "page.html").read_text()
     assert "robust_z: cut at" in page
     assert "share of clean records, at most" in page
-    back = quarantine.release(tmp_path / "quarantine", tmp_path / "kept", tmp_path / "back")
+    back = release(tmp_path / "quarantine", tmp_path / "kept", tmp_path / "back")
     assert back["dataset"]["content_digest"] == given.manifest.content_digest
 
 
@@ -98,7 +98,7 @@ def test_a_downweighted_record_stays_with_an_eighth_of_its_weight_and_a_release_
     names = {name: before[row] for row, name in enumerate(given.record_ids) if name in after}
     lowered = {name for name in after if after[name] != names[name]}
     assert all(after[name] == names[name] / 8 for name in lowered)
-    back = quarantine.release(tmp_path / "quarantine", tmp_path / "kept", tmp_path / "back")
+    back = release(tmp_path / "quarantine", tmp_path / "kept", tmp_path / "back")
     assert back["dataset"]["content_digest"] == given.manifest.content_digest
 
 

@@ -17,7 +17,7 @@ Folder = Annotated[Path, typer.Argument(metavar="QUARANTINE", help="Folder of a 
 
 @app.command("list")
 def list_reasons(quarantine: Folder, json: Json = False) -> None:
-    """Count the records by source and reason."""
+    """Count the records by source and reason, and name the batches that were rejected."""
     from assay.quarantine import summary
 
     document = summary(quarantine)
@@ -26,7 +26,9 @@ def list_reasons(quarantine: Folder, json: Json = False) -> None:
         for source, counts in document["sources"].items()
         for reason, count in counts.items()
     ]
-    answer(document, json, [*lines, f"{document['records']} records, {document['raw']} rows kept raw"])
+    lines += [f"{it['batch']:<24}rejected by {it['check']}: {it['reason']!a}" for it in document["rejected"]]
+    counts = f"{document['records']} records, {document['raw']} rows kept raw"
+    answer(document, json, [*lines, f"{counts}, {len(document['rejected'])} batches rejected"])
 
 
 @app.command("show")
@@ -37,7 +39,7 @@ def show_records(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
     json: Json = False,
 ) -> None:
-    """Print records with their findings."""
+    """Print records with their findings, and the batches that were rejected."""
     from assay.quarantine import show
 
     document = show(quarantine, record or (), reason, limit)
@@ -45,6 +47,8 @@ def show_records(
     for entry in document["records"]:
         why = ", ".join(f"{it['reason']} ({it['action']})" for it in entry["findings"])
         lines += [f"{entry['record_id']}  {why}", f"    {ascii(entry.get('cells') or entry.get('raw'))[:400]}"]
+    for it in document["rejected"]:
+        lines += [f"{it['batch']}  rejected by {it['check']}", f"    {ascii(it['reason'])[:400]}"]
     answer(document, json, [*lines, f"{document['shown']} of {document['matching']} shown"])
 
 
@@ -54,12 +58,31 @@ def release_records(
     kept: Annotated[Path, typer.Option(metavar="DATASET", help="The dataset they go back to; stays as it is.")],
     out: Annotated[Path, typer.Option(help="New folder for both together.")],
     record: Annotated[list[str] | None, typer.Option(help="A record id; may be given again. Without: all.")] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--override-incident", help="Release in spite of this open incident; needs --reason."),
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why an exception is made; signed.")] = "",
+    allow_unsigned: Annotated[
+        bool, typer.Option("--allow-unsigned", help="Take a quarantine that nobody signed; needs --reason.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Join quarantined records with the kept ones into a new dataset."""
-    from assay.quarantine import release
+    """Join quarantined records with the kept ones into a new dataset.
 
-    document = release(quarantine, kept, out, ids=record or None)
+    Refused (1) where the quarantine's signature does not hold, or an open incident is about a record.
+    """
+    from assay.release import release
+
+    document = release(
+        quarantine,
+        kept,
+        out,
+        ids=record or None,
+        override=override or (),
+        reason=reason,
+        allow_unsigned=allow_unsigned,
+    )
     line = (
         f"{document['released']} released; {document['kept']} records in {out} ({document['dataset']['digest'][:12]})"
     )

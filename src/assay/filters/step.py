@@ -29,6 +29,7 @@ from assay.data.findings import Finding, Split, findings_bytes, split
 from assay.filters._review import doubts, require_none
 from assay.filters.examine import Examined, examine
 from assay.filters.scoring import members
+from assay.quarantine_seal import seal_quarantine
 
 __all__ = ["filter_poison", "filter_poison_json"]
 
@@ -81,7 +82,8 @@ def filter_poison(
         record.finds(parts.findings)
         record.makes(parts.quarantined, "quarantine")
         record.makes(parts.kept, "training")
-        parts.quarantined.save(quarantine, {"findings.parquet": findings_bytes(parts.findings)})
+        extra = {"findings.parquet": findings_bytes(parts.findings)}
+        parts.quarantined.save(quarantine, extra, lambda folder: seal_quarantine(folder, record.workspace))
         parts.kept.save(kept)
         write_file(scores, _scores_bytes(given, examined))
         return _document(given, parts, examined, kept, quarantine, scores)

@@ -25,7 +25,8 @@ from assay.errors import UnfitInput
 from assay.ingest.admit import ruled
 from assay.ingest.fetch import Fetched, bind
 from assay.ingest.parts import Parts, divide
-from assay.ingest.take import REJECTED, Taken, keep_aside, rejected_bytes, require_some, take_all
+from assay.ingest.take import Taken, keep_aside, rejected_bytes, require_some, take_all
+from assay.quarantine_seal import REJECTED
 
 OUTPUTS = {"quarantine": "quarantine", "holdout": "holdout", "calibration": "calibration", "dataset": "training"}
 
@@ -74,7 +75,7 @@ def ingest(
     with lineage.step("ingest", run) as record, ExitStack() as files:
         spool = files.enter_context(temporary_folder(dataset.with_name(f"{dataset.name}-rows")))
         taken = take_all(chosen, config, files, record.ledger, record.workspace.keyring, spool)
-        require_some(taken, quarantine, trusted=holdout is not None)
+        require_some(taken, quarantine, record.workspace, trusted=holdout is not None)
         batches = taken.batches
         parts = divide(taken, config, places, files)
         _require_room(parts)
@@ -128,7 +129,7 @@ def _write(record: lineage.StepRecord, parts: Parts, taken: Taken) -> None:
     (folder / "findings.parquet").write_bytes(findings)
     if taken.rejected:
         (folder / REJECTED).write_bytes(rejected_bytes(taken.rejected))
-    keep_aside(folder, taken.rejected)
+    keep_aside(folder, taken.rejected, record.workspace)
     for name, context in OUTPUTS.items():
         part = getattr(parts, name)
         if part is not None:

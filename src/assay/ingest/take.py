@@ -25,13 +25,13 @@ from assay.ingest.join import require_labels, require_schema
 from assay.ingest.spool import Spool
 from assay.ledger import Ledger
 from assay.progress import track
+from assay.quarantine_seal import ASIDE, REJECTED, seal_quarantine
 from assay.signing import Keyring
+from assay.workspace import Workspace
 
-REJECTED = "rejected.jsonl"
-ASIDE = "rejected"
 TRUST = ("trusted", "standard", "untrusted")
 
-__all__ = ["ASIDE", "REJECTED", "Rejected", "Taken", "keep_aside", "rejected_bytes", "require_some", "take_all"]
+__all__ = ["Rejected", "Taken", "keep_aside", "rejected_bytes", "require_some", "take_all"]
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,11 @@ def rejected_bytes(rejected: Sequence[Rejected]) -> bytes:
     return b"".join(canonical.dumps(it.to_json()) + b"\n" for it in rejected)
 
 
-def keep_aside(folder: Path, rejected: Sequence[Rejected]) -> None:
-    """Copy what was fetched of rejected batches below ``rejected/<source>/<batch>/``; a file keeps its role as name."""
+def keep_aside(folder: Path, rejected: Sequence[Rejected], workspace: Workspace) -> None:
+    """Copy what was fetched of rejected batches below ``rejected/<source>/<batch>/``, and sign the whole quarantine.
+
+    A file keeps its role as name.
+    """
     for it in rejected:
         if it.batch is None:
             continue
@@ -141,9 +144,10 @@ def keep_aside(folder: Path, rejected: Sequence[Rejected]) -> None:
                 (shutil.copytree if path.is_dir() else shutil.copyfile)(path, place / role)
         if it.batch.envelope is not None:
             (place / "signature.dsse.json").write_bytes(it.batch.envelope)
+    seal_quarantine(folder, workspace)
 
 
-def require_some(taken: Taken, quarantine: Path, *, trusted: bool) -> None:
+def require_some(taken: Taken, quarantine: Path, workspace: Workspace, *, trusted: bool) -> None:
     """Stop when no batch, or no trusted one where one is needed, came in; what was rejected is kept aside first.
 
     Raises:
@@ -154,7 +158,7 @@ def require_some(taken: Taken, quarantine: Path, *, trusted: bool) -> None:
         return
     with whole_folder(quarantine) as folder:
         (folder / REJECTED).write_bytes(rejected_bytes(taken.rejected))
-        keep_aside(folder, taken.rejected)
+        keep_aside(folder, taken.rejected, workspace)
     first = taken.rejected[0]
     raise Refused(
         f"batch {first.name}: {first.check}",

@@ -26,6 +26,7 @@ from assay.data.dataset import Dataset, labels
 from assay.data.files import write_file
 from assay.data.findings import REMOVING, Finding, Split, findings_bytes, split
 from assay.errors import UnfitInput
+from assay.quarantine_seal import seal_quarantine
 from assay.sanitize.annotators import findings_of
 from assay.sanitize.caps import Removal, removals, require_caps
 from assay.sanitize.checks import always, constant_columns
@@ -93,7 +94,8 @@ def sanitize(
         record.finds(parts.findings)
         record.makes(parts.quarantined, "quarantine")
         record.makes(parts.kept, "training")
-        parts.quarantined.save(quarantine, {"findings.parquet": findings_bytes(parts.findings)})
+        extra = {"findings.parquet": findings_bytes(parts.findings)}
+        parts.quarantined.save(quarantine, extra, lambda folder: seal_quarantine(folder, record.workspace))
         parts.kept.save(kept)
         document = _document(given, parts, outcomes, groups, kept, quarantine)
         return document | {"detectors": [it.to_json() for it in detections], "annotators": annotators}
