@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
+import os
 import threading
 import time
 import tracemalloc
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from s3_server import REAL, credentials, s3_server
 
 from assay.config.ingest import IngestConfig, SourceConfig, SourceRule
 from assay.data import object_store
@@ -30,30 +31,22 @@ BODY = b"0123456789" * 100
 
 
 @pytest.fixture(scope="module")
-def moto_endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def endpoint() -> Iterator[str]:
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)
 def _fast_and_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    credentials(monkeypatch)
     monkeypatch.setattr(object_store, "ATTEMPTS", 2)
-    monkeypatch.setattr(object_store, "TIMEOUT_S", 1)
+    monkeypatch.setattr(object_store, "TIMEOUT_S", 10 if REAL else 1)
 
 
 @pytest.fixture
-def bucket(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_endpoint)
-    name = f"b-{hashlib.sha256(request.node.name.encode()).hexdigest()[:12]}"
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    name = f"b-{hashlib.sha256(f'{request.node.name}{os.getpid()}'.encode()).hexdigest()[:12]}"
     client().create_bucket(Bucket=name)
     return name
 
@@ -353,12 +346,13 @@ def test_the_real_data_sets_come_in(
         "tabular/bikeshare.csv": ("season", 10_886, 4),
     }
     for name, (label, records, classes) in expected.items():
-        uri, labels = str(shared_data / name), ""
+        files = [name, *([name.replace("images-idx3", "labels-idx1")] if "images" in name else [])]
+        uris = [str(shared_data / file) for file in files]
         if place == "bucket":
-            client().upload_file(uri, bucket, name)
-            uri = f"s3://{bucket}/{name}"
-        if "images" in name:
-            labels = str(shared_data / name).replace("images-idx3", "labels-idx1")
+            for file in files:
+                client().upload_file(str(shared_data / file), bucket, file)
+            uris = [f"s3://{bucket}/{file}" for file in files]
+        uri, labels = (*uris, "")[:2]
         source = SourceConfig(name="real", batch=Path(name).name.split(".")[0], uri=uri, labels_uri=labels)
         out = tmp_path / source.batch
         given: dict[str, Any] = {"dataset": out / "d", "quarantine": out / "q", "calibration": None, "holdout": None}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from s3_server import credentials, s3_server
 
 from assay.data.object_store import S3Ledger, client, split_uri
 from assay.errors import Conflict, UnfitInput
@@ -18,14 +19,8 @@ from assay.ledger import FileLedger, Ledger, open_ledger, put_document, put_fold
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """A real HTTP server that speaks S3."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -33,11 +28,9 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     if request.param == "folder":
         return str(tmp_path / "ledger")
     monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("endpoint"))
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    credentials(monkeypatch)
     client().create_bucket(Bucket="assay-ledger")
-    return f"s3://assay-ledger/{tmp_path.name.replace('_', '-')}"
+    return f"s3://assay-ledger/{os.getpid()}-{tmp_path.name.replace('_', '-')}"
 
 
 @pytest.fixture
