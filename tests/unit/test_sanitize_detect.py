@@ -21,6 +21,7 @@ from assay.errors import UnfitInput
 from assay.release import release
 from assay.sanitize.annotators import Annotations, dawid_skene, kappa, read_annotations, votes
 from assay.sanitize.step import sanitize
+from assay.train.inputs import weights_of
 
 CLASSES = ("n", "y")
 
@@ -97,7 +98,11 @@ def test_a_downweighted_record_stays_with_an_eighth_of_its_weight_and_a_release_
     after = dict(zip(kept.record_ids, kept.table["weight"].to_numpy(), strict=True))
     names = {name: before[row] for row, name in enumerate(given.record_ids) if name in after}
     lowered = {name for name in after if after[name] != names[name]}
+    assert lowered
     assert all(after[name] == names[name] / 8 for name in lowered)
+    learnt = dict(zip(kept.record_ids, weights_of(kept), strict=True))  # what train multiplies the losses by
+    for name in lowered:
+        assert all(learnt[name] / learnt[other] == pytest.approx(after[name] / after[other]) for other in learnt)
     back = release(tmp_path / "quarantine", tmp_path / "kept", tmp_path / "back")
     assert back["dataset"]["content_digest"] == given.manifest.content_digest
 

@@ -10,13 +10,14 @@ from assay.config.base import Section
 
 Answer = Literal["keep", "flag", "downweight", "quarantine", "reject"]
 
-__all__ = ["AnnotatorsConfig", "DetectorConfig", "SanitizeConfig"]
+__all__ = ["AnnotatorsConfig", "DetectorConfig", "EncoderConfig", "SanitizeConfig"]
 
 
 class DetectorConfig(Section):
     """How one detector is listened to.
 
     Fields:
+        on: what it looks at: the numeric ``features``, or their ``embeddings`` by the step's encoder.
         rate: share of clean records that it may call suspicious, on average, when clean records are like the trusted
             ones; without trusted records no rate is known, and the detector only ever flags.
         action: what becomes of a suspicious record.
@@ -25,6 +26,7 @@ class DetectorConfig(Section):
         settings: of the member.
     """
 
+    on: Literal["features", "embeddings"] = "features"
     rate: float = pydantic.Field(default=0.001, gt=0, lt=1)
     action: Answer = "flag"
     severe_rate: float = pydantic.Field(default=0.0, ge=0, lt=1)
@@ -36,6 +38,18 @@ class DetectorConfig(Section):
         if self.severe_rate >= self.rate:
             raise ValueError(f"severe_rate {self.severe_rate}, which is not below rate {self.rate}")
         return self
+
+
+class EncoderConfig(Section):
+    """A model whose layer represents records, for detectors that look at embeddings.
+
+    Fields:
+        model: its folder, local or ``s3://bucket/prefix/``; empty for none.
+        layer: name of a module of its network, whose output is taken; empty for what the last linear layer reads.
+    """
+
+    model: str = ""
+    layer: str = ""
 
 
 class AnnotatorsConfig(Section):
@@ -64,6 +78,7 @@ class SanitizeConfig(Section):
         removal_cap: largest share of one source or one class that may be quarantined without review.
         duplicates: what becomes of a record whose features and label equal those of an earlier record.
         detectors: members of ``sanitize.detectors`` by name; none by default. Each is measured against trusted records.
+        encoder: of the embeddings.
         annotators: labels of several annotators per record.
         seed: of the detectors, and of the division of the trusted records into those they are fitted to and those that
             set their cuts.
@@ -74,5 +89,13 @@ class SanitizeConfig(Section):
     removal_cap: float = pydantic.Field(default=0.5, gt=0, le=1)
     duplicates: Literal["quarantine", "flag", "keep"] = "quarantine"
     detectors: dict[str, DetectorConfig] = pydantic.Field(default_factory=dict)
+    encoder: EncoderConfig = EncoderConfig()
     annotators: AnnotatorsConfig = AnnotatorsConfig()
     seed: int = pydantic.Field(default=0, ge=0, lt=2**32)
+
+    @pydantic.model_validator(mode="after")
+    def _with_encoder(self) -> SanitizeConfig:
+        wants = sorted(name for name, given in self.detectors.items() if given.on == "embeddings")
+        if bool(wants) != bool(self.encoder.model):
+            raise ValueError(f"encoder.model {self.encoder.model!r} with detectors {wants} on embeddings: both or none")
+        return self

@@ -9,7 +9,7 @@ Tukey's outer fence of the scores, and its findings only flag.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +26,13 @@ from assay.data.matrix import Floats, matrix, numeric_names
 from assay.errors import UnfitInput
 from assay.progress import track
 from assay.sanitize.detectors import FIT_RECORDS, Detector, Labels, Scorer
+from assay.sanitize.encoder import Encoder
 
 FAMILY = "sanitize.detectors"
-CHUNK = 65_536
+CHUNK, CHUNK_VALUES = 65_536, 2**23
+MAX_WIDTH = 4096  # of embeddings: 20,000 of them to fit to are 0.6 GiB
 FENCE = 3.0
+View = Callable[[pa.Table], Floats]
 
 __all__ = ["Detection", "detect"]
 
@@ -45,6 +48,7 @@ class Detection:
         calibration: trusted records that set it.
         scores: of the records examined, (N,).
         findings: about them.
+        on: ``features`` or ``embeddings``.
     """
 
     name: str
@@ -53,15 +57,53 @@ class Detection:
     calibration: int
     scores: Floats
     findings: tuple[Finding, ...]
+    on: str = "features"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the step's document."""
-        facts = {"rate": self.rate, "cut": self.cut, "calibration": self.calibration}
+        facts = {"on": self.on, "rate": self.rate, "cut": self.cut, "calibration": self.calibration}
         return {"detector": self.name, **facts, "records": len(self.scores), "suspicious": len(self.findings)}
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """Records as a detector sees them.
+
+    Fields:
+        table, y, ids: the records under test.
+        view: numbers (N, D) of a table of them.
+        width: D.
+        trusted: numbers and labels of the trusted records, or None.
+    """
+
+    table: pa.Table
+    y: Labels
+    ids: list[str]
+    view: View
+    width: int
+    trusted: tuple[Floats, Labels] | None
+
+    def of(self, rows: npt.NDArray[np.int64]) -> Floats:
+        """The numbers of some records."""
+        return self.view(self.table.take(pa.array(rows)))
+
+    def scores(self, scorer: Scorer, rows: npt.NDArray[np.int64] | None = None) -> Floats:
+        """Scores of all records, or some, chunk by chunk: the numbers of all are never there at once."""
+        table = self.table if rows is None else self.table.take(pa.array(rows))
+        y = self.y if rows is None else self.y[rows]
+        step = max(1, min(CHUNK, CHUNK_VALUES // max(1, self.width)))
+        parts = [
+            scorer(self.view(table.slice(first, step)), y[first : first + step]) for first in range(0, len(y), step)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+
 def detect(
-    dataset: Dataset, rows: npt.NDArray[np.bool_], trusted: Dataset | None, config: SanitizeConfig
+    dataset: Dataset,
+    rows: npt.NDArray[np.bool_],
+    trusted: Dataset | None,
+    config: SanitizeConfig,
+    encoder: Encoder | None = None,
 ) -> list[Detection]:
     """Every configured detector on the chosen records.
 
@@ -70,40 +112,61 @@ def detect(
         rows: which are examined, (N,); their numeric features are finite.
         trusted: records known to be good, or None.
         config: of the step.
+        encoder: for the detectors that look at embeddings.
 
     Raises:
         UnknownName: no such detector or setting.
-        UnfitInput: no numeric feature, or too few trusted records for a rate.
+        UnfitInput: no numeric feature, too few trusted records for a rate, or records that the encoder cannot read.
     """
     if not config.detectors:
         return []
-    table = dataset.table.filter(pa.array(rows))
-    if not numeric_names(table):
-        raise UnfitInput("sanitize.detectors", "no numeric feature", "numbers or images to measure distances by")
-    known = _reference(trusted, table)
     built = [(name, catalog.build(FAMILY, name, given.settings)) for name, given in sorted(config.detectors.items())]
-    ids = records.record_ids(table)
-    y = labels(dataset)[rows]
+    seen = {on: _seen(on, dataset, rows, trusted, encoder) for on in {it.on for it in config.detectors.values()}}
     found = []
     for name, member in track(built, "detectors", len(built)):
         given = config.detectors[name]
+        known = seen[given.on].trusted
         if known is None:
-            found.append(_fenced(name, member, table, y, ids, config.seed))
+            found.append(_fenced(name, member, given.on, seen[given.on], config.seed))
         else:
             _require_calibration(name, given, len(known[1]) - len(known[1]) // 2)
-            found.append(_calibrated(name, member, given, table, y, ids, known, config.seed))
+            found.append(_calibrated(name, member, given, seen[given.on], known, config.seed))
     return found
 
 
-def _reference(trusted: Dataset | None, table: pa.Table) -> tuple[Floats, Labels] | None:
+def _seen(
+    on: str, dataset: Dataset, rows: npt.NDArray[np.bool_], trusted: Dataset | None, encoder: Encoder | None
+) -> _Seen:
+    table = dataset.table.filter(pa.array(rows))
+    view: View = matrix
+    if on == "embeddings":
+        if encoder is None:
+            raise UnfitInput("sanitize.detectors", "embeddings without an encoder", "sanitize.encoder.model")
+        for given in [dataset, *([trusted] if trusted is not None else [])]:
+            encoder.require(given)
+        view = encoder.view(dataset.manifest)
+    elif not numeric_names(table):
+        raise UnfitInput("sanitize.detectors", "no numeric feature", "numbers or images to measure distances by")
+    width = view(table.slice(0, 1)).shape[1]
+    if on == "embeddings" and width > MAX_WIDTH:
+        raise UnfitInput("sanitize.encoder.layer", f"{width} activations", f"a layer of at most {MAX_WIDTH}")
+    return _Seen(table, labels(dataset)[rows], records.record_ids(table), view, width, _reference(trusted, table, view))
+
+
+def _reference(trusted: Dataset | None, table: pa.Table, view: View) -> tuple[Floats, Labels] | None:
     """Trusted records with finite features, in the columns of the table."""
     if trusted is None:
         return None
     if numeric_names(trusted.table) != numeric_names(table):
         raise UnfitInput("trusted records", f"features {numeric_names(trusted.table)}", f"{numeric_names(table)}")
-    x, y = matrix(trusted.table), labels(trusted)
-    finite = np.isfinite(x).all(axis=1)
-    return x[finite], y[finite]
+    finite = np.concatenate([np.isfinite(matrix(part)).all(axis=1) for part in _parts(trusted.table)])
+    sound = trusted.table.filter(pa.array(finite))
+    return np.concatenate([view(part) for part in _parts(sound)]), labels(trusted)[finite]
+
+
+def _parts(table: pa.Table) -> list[pa.Table]:
+    """Pieces of a table of which each fits into memory as numbers; at least one."""
+    return [table.slice(first, FIT_RECORDS) for first in range(0, max(1, table.num_rows), FIT_RECORDS)]
 
 
 def _require_calibration(name: str, given: DetectorConfig, count: int) -> None:
@@ -118,35 +181,34 @@ def _require_calibration(name: str, given: DetectorConfig, count: int) -> None:
 
 
 def _calibrated(
-    name: str,
-    member: Detector,
-    given: DetectorConfig,
-    table: pa.Table,
-    y: Labels,
-    ids: list[str],
-    known: tuple[Floats, Labels],
-    seed: int,
+    name: str, member: Detector, given: DetectorConfig, seen: _Seen, known: tuple[Floats, Labels], seed: int
 ) -> Detection:
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(known[1]))
     fit, judge = order[: len(order) // 2], order[len(order) // 2 :]
     if member.fits == "records":
-        chosen = _sample(len(y), rng)
-        scorer = member.fit(matrix(table.take(pa.array(chosen))), y[chosen], seed=seed)
-        scores = _all(scorer, table, y)
-        scores[chosen] = scorer(matrix(table.take(pa.array(chosen))), y[chosen], same=True)
+        scorer, scores = _among_themselves(member, seen, rng, seed)
     else:
         chosen = fit[:FIT_RECORDS]
         scorer = member.fit(known[0][chosen], known[1][chosen], seed=seed)
-        scores = _all(scorer, table, y)
+        scores = seen.scores(scorer)
     reference = np.sort(_finite(name, scorer(known[0][judge], known[1][judge])))
     _finite(name, scores)
     cut, severe = _cut(reference, given.rate), _cut(reference, given.severe_rate)
     findings = []
     for at in np.flatnonzero(scores > cut):
         action = given.severe_action if scores[at] > severe else given.action
-        findings.append(Finding(ids[at], name, float(scores[at]), member.reason, action))
-    return Detection(name, given.rate, cut, len(reference), scores, tuple(findings))
+        findings.append(Finding(seen.ids[at], name, float(scores[at]), member.reason, action))
+    return Detection(name, given.rate, cut, len(reference), scores, tuple(findings), given.on)
+
+
+def _among_themselves(member: Detector, seen: _Seen, rng: np.random.Generator, seed: int) -> tuple[Scorer, Floats]:
+    """A detector fitted to the records under test, those it is fitted to scored as such."""
+    chosen = _sample(len(seen.y), rng)
+    scorer = member.fit(seen.of(chosen), seen.y[chosen], seed=seed)
+    scores = seen.scores(scorer)
+    scores[chosen] = scorer(seen.of(chosen), seen.y[chosen], same=True)
+    return scorer, scores
 
 
 def _beyond(rate: float, count: int) -> int:
@@ -160,29 +222,24 @@ def _cut(reference: Floats, rate: float) -> float:
     return float(reference[len(reference) - beyond]) if beyond else float("inf")
 
 
-def _fenced(name: str, member: Detector, table: pa.Table, y: Labels, ids: list[str], seed: int) -> Detection:
+def _fenced(name: str, member: Detector, on: str, seen: _Seen, seed: int) -> Detection:
     """Each half of the records scored by the other, so that no record is measured by itself."""
     rng = np.random.default_rng(seed)
-    scores = np.zeros(len(y))
     if member.fits == "records":
-        chosen = _sample(len(y), rng)
-        scorer = member.fit(matrix(table.take(pa.array(chosen))), y[chosen], seed=seed)
-        scores = _all(scorer, table, y)
-        scores[chosen] = scorer(matrix(table.take(pa.array(chosen))), y[chosen], same=True)
+        scores = _among_themselves(member, seen, rng, seed)[1]
     else:
-        side = rng.permutation(len(y)) % 2
+        scores, side = np.zeros(len(seen.y)), rng.permutation(len(seen.y)) % 2
         for mine in (0, 1):
             others, own = np.flatnonzero(side != mine), np.flatnonzero(side == mine)
             chosen = others[_sample(len(others), rng)]
-            scorer = member.fit(matrix(table.take(pa.array(chosen))), y[chosen], seed=seed)
-            scores[own] = _all(scorer, table.take(pa.array(own)), y[own])
+            scores[own] = seen.scores(member.fit(seen.of(chosen), seen.y[chosen], seed=seed), own)
     low, high = np.quantile(_finite(name, scores), [0.25, 0.75])
     cut = float(high + FENCE * (high - low))
     action: Action = "flag"
     findings = tuple(
-        Finding(ids[at], name, float(scores[at]), member.reason, action) for at in np.flatnonzero(scores > cut)
+        Finding(seen.ids[at], name, float(scores[at]), member.reason, action) for at in np.flatnonzero(scores > cut)
     )
-    return Detection(name, None, cut, 0, scores, findings)
+    return Detection(name, None, cut, 0, scores, findings, on)
 
 
 def _sample(count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -190,17 +247,6 @@ def _sample(count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     if count <= FIT_RECORDS:
         return np.arange(count)
     return np.sort(rng.choice(count, FIT_RECORDS, replace=False)).astype(np.int64)
-
-
-def _all(scorer: Scorer, table: pa.Table, y: Labels) -> Floats:
-    """Scores of a table, chunk by chunk: the matrix of all records is never there at once."""
-    parts = [scorer(matrix(part), y[first : first + len(part)]) for first, part in _chunks(table)]
-    return np.concatenate(parts) if parts else np.empty(0)
-
-
-def _chunks(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-    for first in range(0, table.num_rows, CHUNK):
-        yield first, table.slice(first, CHUNK)
 
 
 def _finite(name: str, scores: Floats) -> Floats:

@@ -93,10 +93,10 @@ def _expectations(outcomes: list[Outcome]) -> Markup:
 def _detectors(detections: Sequence[Detection]) -> list[Markup]:
     """Every detector with its stated rate, and the distribution of its scores where it found anything."""
     rows = [
-        [it.name, "not known" if it.rate is None else it.rate, it.calibration, len(it.scores), len(it.findings)]
+        [it.name, it.on, "not known" if it.rate is None else it.rate, it.calibration, len(it.scores), len(it.findings)]
         for it in detections
     ]
-    columns = ["detector", "share of clean records, at most", "trusted records", "records", "suspicious"]
+    columns = ["detector", "on", "share of clean records, at most", "trusted records", "records", "suspicious"]
     shown = [html.figure(_scores(it)) for it in detections if it.findings]
     return [html.table(columns, rows), *shown] if rows else [html.missing("Detectors", "none configured")]
 

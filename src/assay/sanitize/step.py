@@ -32,6 +32,7 @@ from assay.sanitize.caps import Removal, removals, require_caps
 from assay.sanitize.checks import always, constant_columns
 from assay.sanitize.chunks import in_chunks, validate_chunks
 from assay.sanitize.detect import Detection, detect
+from assay.sanitize.encoder import Encoder, load_encoder
 from assay.sanitize.expectations import Outcome, standard_suite, validate
 from assay.sanitize.expectations import findings_of as outcomes_findings
 from assay.sanitize.scalars import frame
@@ -76,12 +77,15 @@ def sanitize(
         trusted = Dataset.load(calibration) if calibration is not None else None
         if trusted is not None:
             record.uses(trusted, "calibration")
-        findings, outcomes, detections = _findings(given, config, trusted)
+        encoder = _encoder(config)
+        if encoder is not None:
+            record.reads("model", encoder.digest, "encoder")
+        findings, outcomes, detections = _findings(given, config, trusted, encoder)
         contradicted, annotators = (
             findings_of(given, trusted, config.annotators) if config.annotators.file else ([], [])
         )
         findings += contradicted
-        parts = split(given, findings, step="sanitize", parameters=_parameters(config))
+        parts = split(given, findings, step="sanitize", parameters=_parameters(config, encoder))
         groups = removals(given, _leaving(given, parts.findings))
         if page is not None:
             from assay.sanitize.page import page_of
@@ -108,7 +112,7 @@ def sanitize_json(dataset: str, config: str, *, run: str = "", **places: str) ->
 
 
 def _findings(
-    dataset: Dataset, config: SanitizeConfig, trusted: Dataset | None
+    dataset: Dataset, config: SanitizeConfig, trusted: Dataset | None, encoder: Encoder | None
 ) -> tuple[list[Finding], list[Outcome], list[Detection]]:
     """All findings; suite and detectors see the records that the constant checks leave."""
     found = always(dataset, config, trusted)
@@ -121,7 +125,7 @@ def _findings(
         )
     suite = [*standard_suite(len(dataset.manifest.content.classes), config.least_records), *config.suite]
     outcomes = _outcomes(dataset, passed, suite)
-    detections = detect(dataset, passed, trusted, config)
+    detections = detect(dataset, passed, trusted, config, encoder)
     suspicious = [finding for detection in detections for finding in detection.findings]
     return found + outcomes_findings(outcomes) + suspicious, outcomes, detections
 
@@ -141,9 +145,16 @@ def _outcomes(dataset: Dataset, passed: npt.NDArray[np.bool_], suite: list[dict[
     return validate_chunks(frames, suite)
 
 
-def _parameters(config: SanitizeConfig) -> dict[str, Any]:
-    """The settings, a file of annotations by its SHA-256, wherever it lay."""
+def _encoder(config: SanitizeConfig) -> Encoder | None:
+    """The encoder, where one is configured: only then is torch loaded."""
+    return load_encoder(config.encoder) if config.encoder.model else None
+
+
+def _parameters(config: SanitizeConfig, encoder: Encoder | None) -> dict[str, Any]:
+    """The settings, annotations and encoder by their digests, wherever they lay."""
     document = config.to_json()
+    if encoder is not None:
+        document["encoder"]["model"] = encoder.digest
     if config.annotators.file:
         document["annotators"]["file"] = canonical.file_digest(config.annotators.file)
     return document
