@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,21 @@ from assay.filters.decide import Decision, Scores, decide
 from assay.filters.features import Spaces, spaces, views
 from assay.filters.scoring import score_all
 
-__all__ = ["Examined", "examine"]
+__all__ = ["Examined", "Judged", "examine", "judge"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the detectors said, and what follows.
+
+    Fields:
+        scores: by detector; silent: detectors that could not speak, with the reason.
+        decision: what goes.
+    """
+
+    scores: dict[str, Scores]
+    silent: dict[str, str]
+    decision: Decision
 
 
 @dataclass(frozen=True)
@@ -63,11 +78,33 @@ def examine(given: Dataset, config: FilterConfig, trusted: Dataset | None, built
         seed=config.seed,
         threads=config.threads,
     )
+    made = judge(found, y, origins, trusted_labels, config, built)
+    return Examined(origins, trusted_labels, found, made.scores, made.silent, built, made.decision)
+
+
+def judge(
+    found: Spaces,
+    labels: Labels,
+    origins: Sequence[str],
+    trusted_labels: Labels,
+    config: FilterConfig,
+    built: Mapping[str, Filter],
+) -> Judged:
+    """Score and decide what has been represented.
+
+    Args:
+        found: the representations.
+        labels: (N,) of the records under test.
+        origins: of every record.
+        trusted_labels: (T,).
+        config: rates and seeds.
+        built: the detectors.
+    """
     with threadpool_limits(config.threads):
-        scores, silent = score_all(built, found, y, trusted_labels)
+        scores, silent = score_all(built, found, labels, trusted_labels)
         decision = decide(
             scores,
-            y,
+            labels,
             origins,
             trusted_labels,
             false_alarm_rate=config.false_alarm_rate,
@@ -75,7 +112,7 @@ def examine(given: Dataset, config: FilterConfig, trusted: Dataset | None, built
             generator=np.random.default_rng(config.seed),
             views=views(found),
         )
-    return Examined(origins, trusted_labels, found, scores, silent, built, decision)
+    return Judged(scores, silent, decision)
 
 
 def _origins(given: Dataset) -> list[str]:
