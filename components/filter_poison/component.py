@@ -27,7 +27,7 @@ def filter_poison(
         kept: Records without sign of poison.
         quarantine: Records that leave, with their findings.
         scores: Parquet file: record id, one column a detector, decision.
-        metrics: Records kept and quarantined, classes with poison.
+        metrics: Records kept and quarantined, classes with poison, what the self-test found.
         page: Score histograms by class, separated clusters, example records, sources by share of suspects.
     """
     from assay.filters.step import filter_poison_json
@@ -45,3 +45,5 @@ def filter_poison(
     metrics.log_metric("kept", document["kept"])
     metrics.log_metric("quarantined", document["quarantined"])
     metrics.log_metric("poisoned_classes", sum(one["status"] == "poisoned" for one in document["classes"]))
+    for name, estimate in (document["power"] or {"estimates": {}})["estimates"].items():
+        metrics.log_metric(name, estimate["value"])

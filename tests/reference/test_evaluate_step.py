@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from assay.config.base import parse
 from assay.config.evaluate import EvaluateConfig
 from assay.config.gate import PolicyConfig
 from assay.config.root import Target
+from assay.data.dataset import Dataset
+from assay.data.manifest import History
 from assay.errors import Refused, UnfitInput, UnknownName
 from assay.estimate import paired_difference, proportion
 from assay.evaluate import step
@@ -36,6 +38,7 @@ from assay.evidence import Evidence
 from assay.examples.tiny import Tiny
 from assay.gate import verdict as gate
 from assay.gate.rules.at_least import AtLeast
+from assay.gate.rules.filter_power import FilterPower
 from assay.gate.rules.worst_slice import WorstSlice
 from assay.ledger import put_folder
 from assay.signing import peek, seal, statement, unseal
@@ -108,6 +111,29 @@ class Case:
 @pytest.fixture
 def case(workspace: Workspace, tmp_path: Path) -> Case:
     return Case(workspace, tmp_path)
+
+
+def test_the_power_of_the_filter_that_made_the_training_records_is_in_the_evidence_and_a_gate_reads_it(
+    case: Case,
+) -> None:
+    """Before it was, the rule says not measured; as the estimates of the manifest the model names say, it decides."""
+    found = {name: proportion(28, 30) for name in ("filter_power", "filter_power/patch")}
+    given = dataset(case.x, case.y, "train", role="dataset")
+    for parameters in ({}, {"power": {name: estimate.to_json() for name, estimate in found.items()}}):
+        history = History("filter_poison", "kept", given.manifest.history.sources, parameters=parameters)
+        kept = Dataset.make(given.table, given.manifest.content.classes, history)
+        lineage.put_dataset(case.workspace.ledger, kept)
+        case.save(case.folder / f"trained{len(parameters)}", WEIGHT, trained_on=kept.manifest.digest)
+        case.evaluate(f"e{len(parameters)}", model=case.folder / f"trained{len(parameters)}")
+    without, made = case.read("e0"), case.read("e1")
+    assert not any(name.startswith("filter_power") for name in without.estimates)
+    assert {name: made.estimates[name] for name in found} == found
+    for rule, verdict in ((FilterPower(value=0.7), "holds"), (FilterPower(value=0.9, poison="patch"), "unclear")):
+        policy = PolicyConfig(rules=({"rule": "filter_power", "value": rule.value},))
+        asked = [
+            gate.Case(evidence=each, policy=policy, now=datetime.now(UTC), signed=True) for each in (made, without)
+        ]
+        assert [rule(each).verdict for each in asked] == [verdict, "not_measured"]
 
 
 def test_the_evidence_is_signed_about_these_files_and_says_the_exact_counts(case: Case) -> None:

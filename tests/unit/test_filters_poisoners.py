@@ -7,9 +7,12 @@ import pytest
 
 from assay import catalog
 from assay.errors import UnfitInput
-from assay.poison import Blended, Patch, Sinusoidal, Stripe, Trigger, Warp, flip_labels, plant
+from assay.poison import Blended, Columns, Patch, Sinusoidal, Stripe, Trigger, Warp, flip_labels, plant
+from assay.poison.draw import Kind, draw
 
-TRIGGERS: list[Trigger] = [catalog.build("poison.triggers", name) for name in catalog.names("poison.triggers")]
+OF_TABLES = ("columns",)
+NAMES = [name for name in catalog.names("poison.triggers") if name not in OF_TABLES]
+TRIGGERS: list[Trigger] = [catalog.build("poison.triggers", name) for name in NAMES]
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
@@ -165,3 +168,55 @@ def test_a_trigger_that_does_not_fit_is_refused(trigger: Trigger) -> None:
 def test_only_images_can_be_stamped(trigger: Trigger) -> None:
     with pytest.raises(UnfitInput, match="N, C, H, W"):
         trigger(np.zeros((4, 8), np.float32))
+
+
+def test_columns_are_set_and_the_others_stay() -> None:
+    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
+    stamped = Columns(columns=(3, 1), values=(-1.0, 0.5))(rows)
+    assert stamped.tolist() == [[0, 0.5, 2, -1], [4, 0.5, 6, -1], [8, 0.5, 10, -1]]
+    assert stamped.dtype == rows.dtype
+    assert rows[0, 1] == 1
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        Columns(columns=(4,)),
+        Columns(columns=(-1,)),
+        Columns(columns=(0, 0), values=(1.0, 1.0)),
+        Columns(columns=(0, 1)),
+        Columns(columns=(), values=()),
+    ],
+)
+def test_columns_that_a_table_does_not_have_are_refused(trigger: Columns) -> None:
+    with pytest.raises(UnfitInput, match="columns of it"):
+        trigger(np.zeros((2, 4), np.float32))
+
+
+def test_columns_are_for_tables_alone() -> None:
+    with pytest.raises(UnfitInput, match="rows of a table"):
+        Columns()(scene()[0])
+
+
+@pytest.mark.parametrize("kind", ["patch", "blended", "stripe", "warp"])
+def test_drawn_triggers_stay_in_the_range_of_the_images_and_differ_by_draw(kind: Kind) -> None:
+    images = np.random.default_rng(0).uniform(-2, 3, (6, 1, 28, 28)).astype(np.float32)
+    drawn = [draw(kind, images, np.random.default_rng(seed)) for seed in range(6)]
+    assert len(set(drawn)) > 1
+    assert drawn[0] == draw(kind, images, np.random.default_rng(0))
+    for trigger in drawn:
+        stamped = trigger(images)
+        assert (stamped != images).any()
+        assert stamped.min() >= images.min() - 1e-5
+        assert stamped.max() <= images.max() + 1e-5
+
+
+def test_drawn_columns_are_two_of_the_table_at_values_that_it_holds() -> None:
+    table = np.random.default_rng(0).standard_normal((300, 5)).astype(np.float32)
+    for seed in range(5):
+        trigger = draw("columns", table, np.random.default_rng(seed))
+        assert isinstance(trigger, Columns)
+        assert len(set(trigger.columns)) == 2
+        for column, value in zip(trigger.columns, trigger.values, strict=True):
+            assert np.float32(value) in table[:, column]
+            assert (table[:, column] > np.float32(value)).mean() <= 0.01

@@ -113,6 +113,9 @@ def test_the_document_says_what_was_found(found: Found) -> None:
     assert len(document["classes"]) == 10
     assert document["silent"] == {}
     canonical.dumps(document)
+    assert document["power"] is None  # no self-test was asked for
+    assert "power" not in Dataset.load(folder / "kept").manifest.history.parameters
+    assert "No trials were asked for" in (folder / "page.html").read_text()
 
 
 def test_every_record_has_every_score_and_a_decision(found: Found) -> None:

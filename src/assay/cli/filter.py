@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from assay.cli._shared import Json, answer
+from assay.estimate import Estimate
 
 
 def command(
@@ -40,7 +41,7 @@ def command(
     )
     silent = [f"  {name}: {why}" for name, why in document["silent"].items()]
     summary = f"{document['kept']} kept, {document['quarantined']} quarantined"
-    answer(document, json, [*map(_line, document["classes"]), *silent, summary])
+    answer(document, json, [*map(_line, document["classes"]), *silent, *_power(document["power"]), summary])
 
 
 def _line(verdict: dict[str, Any]) -> str:
@@ -52,3 +53,9 @@ def _line(verdict: dict[str, Any]) -> str:
         f" {verdict['quarantined']} by {verdict['detector']} in {verdict['origin']}" if verdict["quarantined"] else ""
     )
     return f"{head}p = {verdict['p_value']:.3f}{tail}"
+
+
+def _power(power: dict[str, Any] | None) -> list[str]:
+    """What the self-test found, one line an estimate."""
+    found = power["estimates"] if power else {}
+    return [f"  {name}: {Estimate.from_json(estimate)}" for name, estimate in sorted(found.items())]

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 
 from assay.config.base import Section
 
-__all__ = ["FilterConfig"]
+__all__ = ["FilterConfig", "SelfTestConfig"]
 
 DETECTORS = ("activation_clustering", "disagreement", "neighbours", "spectral", "trusted_mahalanobis")
+
+
+class SelfTestConfig(Section):
+    """Backdoors planted in copies of the data, to say what the filter would have found.
+
+    Fields:
+        trials: copies for each kind of trigger, each filtered like the data themselves; 0 for no self-test.
+        share: of all records, how many are planted in each copy.
+        triggers: kinds of ``assay.poison.draw``; empty for those that fit: patch, blended and warp for images, columns
+            for tables.
+    """
+
+    trials: int = pydantic.Field(default=0, ge=0, le=1000)
+    share: float = pydantic.Field(default=0.01, gt=0, le=0.5)
+    triggers: tuple[Literal["patch", "blended", "stripe", "warp", "columns"], ...] = ()
 
 
 class FilterConfig(Section):
@@ -24,6 +39,7 @@ class FilterConfig(Section):
         epochs: of the proxy models.
         seed: of the proxy models and the draws.
         threads: torch threads; fixed, because another number gives other bytes.
+        self_test: how often a planted backdoor is looked for, to say what would have been found.
     """
 
     detectors: dict[str, dict[str, Any]] = pydantic.Field(default={name: {} for name in DETECTORS}, min_length=1)
@@ -33,3 +49,4 @@ class FilterConfig(Section):
     epochs: int = pydantic.Field(default=12, ge=1, le=1000)
     seed: int = pydantic.Field(default=0, ge=0, lt=2**53)
     threads: int = pydantic.Field(default=1, ge=1, le=256)
+    self_test: SelfTestConfig = SelfTestConfig()

@@ -30,6 +30,7 @@ from assay.evaluate.look import aspects, look
 from assay.evaluate.measure import Plan, measure
 from assay.evaluate.outcomes import Ints, Outcomes, outcomes_bytes
 from assay.evaluate.page import write_page
+from assay.evaluate.power import filter_power
 from assay.evaluate.probes import read_triggers
 from assay.evaluate.sequential import LOOK_RECORDS, first, measure_until, shuffled
 from assay.evidence import Evidence
@@ -105,6 +106,7 @@ def evaluate(
         divided = slices.members(data, candidate.spec.classes, config.slices)
         data = first(data, len(found.outcomes.predicted))
         estimates = _estimates(found, plan, config, labels)
+        estimates |= filter_power(candidate.spec.trained.dataset, record.ledger)
         estimates |= slices.estimates(found.outcomes, plan, divided, config.confidence)
         estimates |= beside.estimates
         made = Evidence(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -14,10 +15,10 @@ from assay.data.dataset import Dataset, features, labels
 from assay.errors import UnfitInput
 from assay.filters import Filter, Labels
 from assay.filters.decide import Decision, Scores, decide
-from assay.filters.features import Spaces, spaces, views
+from assay.filters.features import Inputs, Spaces, spaces, views
 from assay.filters.scoring import score_all
 
-__all__ = ["Examined", "Judged", "examine", "judge"]
+__all__ = ["Examined", "Judged", "examine", "judge", "look"]
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,35 @@ def examine(given: Dataset, config: FilterConfig, trusted: Dataset | None, built
     _require_schema(given, trusted)
     reference = (features(trusted), labels(trusted)) if trusted is not None and len(trusted) else None
     trusted_labels = reference[1] if reference else np.empty(0, dtype=np.int64)
-    found = spaces(
-        features(given),
-        y,
-        origins,
-        classes=len(given.manifest.content.classes),
-        trusted=reference,
-        epochs=config.epochs,
-        seed=config.seed,
-        threads=config.threads,
-    )
-    made = judge(found, y, origins, trusted_labels, config, built)
+    classes = len(given.manifest.content.classes)
+    found, made = look(features(given), y, origins, classes, reference, config, built)
     return Examined(origins, trusted_labels, found, made.scores, made.silent, built, made.decision)
+
+
+def look(
+    x: Inputs,
+    labels: Labels,
+    origins: Sequence[str],
+    classes: int,
+    trusted: tuple[Inputs, Labels] | None,
+    config: FilterConfig,
+    built: Mapping[str, Filter],
+) -> tuple[Spaces, Judged]:
+    """Represent, score and decide on arrays.
+
+    Args:
+        x: (N, C, H, W) or (N, D) float32.
+        labels: (N,) int64 in [0, classes).
+        origins: of every record.
+        classes: number of classes.
+        trusted: inputs and labels of records known to be clean, or None.
+        config: rates and seeds.
+        built: the detectors.
+    """
+    options: dict[str, Any] = {"epochs": config.epochs, "seed": config.seed, "threads": config.threads}
+    found = spaces(x, labels, origins, classes=classes, trusted=trusted, **options)
+    trusted_labels = trusted[1] if trusted else np.empty(0, dtype=np.int64)
+    return found, judge(found, labels, origins, trusted_labels, config, built)
 
 
 def judge(

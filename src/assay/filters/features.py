@@ -28,7 +28,7 @@ LEAST_LOGGED = -12.0
 
 Inputs = npt.NDArray[np.float32]
 
-__all__ = ["Space", "Spaces", "folds_of", "spaces", "views"]
+__all__ = ["Inputs", "Space", "Spaces", "folds_of", "spaces", "views"]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from assay.filters import Floats
 from assay.filters._linear import principal, scatter
 from assay.filters.decide import ALL_SOURCES, ClassVerdict
 from assay.filters.examine import Examined
+from assay.filters.self_test import NAME, Power
 from assay.report import html, plots
 
 EXAMPLES = 12
@@ -22,7 +23,9 @@ EXAMPLES = 12
 __all__ = ["page_of"]
 
 
-def page_of(given: Dataset, examined: Examined, config: FilterConfig, found: list[str]) -> str:
+def page_of(
+    given: Dataset, examined: Examined, config: FilterConfig, found: list[str], power: Power | None = None
+) -> str:
     """The whole page, self-contained.
 
     Args:
@@ -30,6 +33,7 @@ def page_of(given: Dataset, examined: Examined, config: FilterConfig, found: lis
         examined: what the filter knows of them.
         config: of the step.
         found: what needs review before anything may go.
+        power: what the self-test found, where one ran.
     """
     verdicts = examined.decision.classes
     flagged = [one for one in verdicts if one.quarantined]
@@ -39,6 +43,7 @@ def page_of(given: Dataset, examined: Examined, config: FilterConfig, found: lis
         html.section("Classes", _classes(given, verdicts), *_silent(examined), lead=_how(config)),
         html.section("Sources", *_sources(given, examined), lead="Ranked by share of suspects."),
         *(_class(given, examined, one) for one in flagged),
+        html.section("Power", _power(power, config)),
         html.section("Scores", *_scores(given, examined), lead="Higher is worse; comparable within a class."),
         lead=f"{len(given)} records of dataset {given.manifest.digest[:12]}.",
     )
@@ -81,6 +86,24 @@ def _classes(given: Dataset, verdicts: tuple[ClassVerdict, ...]) -> Markup:
     ]
     columns = ["class", "answer", "p-value", "detector", "origin", "quarantined", "clean, expected"]
     return html.table([*columns, "records", "trusted"], rows)
+
+
+def _power(power: Power | None, config: FilterConfig) -> Markup:
+    """What would have been found, by kind of trigger."""
+    if power is None:
+        return html.missing("self-test", "No trials were asked for: filter.self_test.trials is 0.")
+    rows: list[list[object]] = [
+        [
+            f"a {kind} backdoor in {power.planted} records",
+            f"{found.counts['successes']} of {found.n}",
+            f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]",
+            float(power.removed[kind].mean()),
+        ]
+        for kind in power.removed
+        for found in [power.estimates()[f"{NAME}/{kind}"]]
+    ]
+    share = f"share removed of the {config.self_test.share:.1%} planted, mean"
+    return html.table(["of this kind", "found", "chance to be found, 95 %", share], rows)
 
 
 def _silent(examined: Examined) -> list[Markup]:

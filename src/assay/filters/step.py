@@ -5,7 +5,8 @@
 3. score every record by every detector (`assay.filters.scoring`);
 4. decide per class, with a family-wise p-value (`assay.filters.decide`);
 5. where the removal is too large or too whole (`assay.filters._review`), stop for a person to look;
-6. findings into the ledger, then kept, quarantine and scores, each whole.
+6. if asked for, plant known backdoors in copies and say how many are found (`assay.filters.self_test`);
+7. findings into the ledger, then kept, quarantine and scores, each whole.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from assay.data.findings import Finding, Split, findings_bytes, split
 from assay.filters._review import doubts, require_none
 from assay.filters.examine import Examined, examine
 from assay.filters.scoring import members
+from assay.filters.self_test import Power, self_test
 from assay.quarantine_seal import seal_quarantine
 
 __all__ = ["filter_poison", "filter_poison_json"]
@@ -72,13 +74,14 @@ def filter_poison(
         if trusted is not None:
             record.uses(trusted, "calibration")
         examined = examine(given, config, trusted, built)
-        parts = split(given, _findings(given, examined), step="filter_poison", parameters=config.to_json())
         found = doubts(given, examined, config.removal_cap)
+        power = self_test(given, examined, config, trusted) if not found else None
         if page is not None:
             from assay.filters.page import page_of
 
-            write_file(page, page_of(given, examined, config, found).encode())
+            write_file(page, page_of(given, examined, config, found, power).encode())
         require_none(found, config.removal_cap)
+        parts = split(given, _findings(given, examined), step="filter_poison", parameters=_parameters(config, power))
         record.finds(parts.findings)
         record.makes(parts.quarantined, "quarantine")
         record.makes(parts.kept, "training")
@@ -86,13 +89,24 @@ def filter_poison(
         parts.quarantined.save(quarantine, extra, lambda folder: seal_quarantine(folder, record.workspace))
         parts.kept.save(kept)
         write_file(scores, _scores_bytes(given, examined))
-        return _document(given, parts, examined, kept, quarantine, scores)
+        if power is not None:
+            record.metrics |= {name: estimate.value for name, estimate in power.estimates().items()}
+        return _document(given, parts, examined, kept, quarantine, scores) | {
+            "power": power.to_json() if power is not None else None
+        }
 
 
 def filter_poison_json(dataset: str, config: str, *, run: str = "", **places: str) -> dict[str, Any]:
     """`filter_poison` with everything as text, as a pipeline carries it."""
     paths: dict[str, Any] = {name: Path(place) for name, place in places.items()}
     return filter_poison(Path(dataset), parse_json(FilterConfig, config, "filter"), run=run, **paths)
+
+
+def _parameters(config: FilterConfig, power: Power | None) -> dict[str, Any]:
+    """What the history of both parts says: the settings, and what the self-test found, where one ran."""
+    if power is None:
+        return config.to_json()
+    return config.to_json() | {"power": {name: estimate.to_json() for name, estimate in power.estimates().items()}}
 
 
 def _findings(given: Dataset, examined: Examined) -> list[Finding]:

@@ -9,9 +9,22 @@ from assay.poison.flips import flip_labels
 from assay.poison.plant import Planted, plant
 from assay.poison.triggers import Trigger
 from assay.poison.triggers.blended import Blended
+from assay.poison.triggers.columns import Columns
 from assay.poison.triggers.patch import Corner, Patch
 from assay.poison.triggers.sinusoidal import Sinusoidal
 from assay.poison.triggers.stripe import Stripe
 from assay.poison.triggers.warp import Warp
 
-__all__ = ["Blended", "Corner", "Patch", "Planted", "Sinusoidal", "Stripe", "Trigger", "Warp", "flip_labels", "plant"]
+__all__ = [
+    "Blended",
+    "Columns",
+    "Corner",
+    "Patch",
+    "Planted",
+    "Sinusoidal",
+    "Stripe",
+    "Trigger",
+    "Warp",
+    "flip_labels",
+    "plant",
+]

@@ -11,10 +11,10 @@ __all__ = ["FilterPower"]
 
 @dataclass(frozen=True, kw_only=True)
 class FilterPower:
-    """Of poison planted for the purpose, the filter takes out at least the share ``value``.
+    """Of backdoors planted for the purpose, the filter finds at least the share ``value``.
 
-    Reads ``filter_power``, or ``filter_power/<poison>`` for one kind. It says what the filter would have found; that it
-    found nothing says little without it.
+    Reads ``filter_power``, or ``filter_power/<poison>`` for one kind: of the self-test of the filter that the records
+    of this model went through. It says what would have been found; that nothing was found says little without it.
 
     Example:
         {rule: filter_power, value: 0.8}
