@@ -51,7 +51,9 @@ def run_on(monkeypatch: pytest.MonkeyPatch, share: float, config: FilterConfig) 
     removed[:3] = True  # as if the filter had removed these
     looks = Looks(features(given)[~removed], share)
     monkeypatch.setattr(module, "look", looks)
-    examined: Any = SimpleNamespace(origins=sources(given.table), decision=SimpleNamespace(removed=removed), built={})
+    examined: Any = SimpleNamespace(
+        origins=sources(given.table), decision=SimpleNamespace(removed=removed), built={}, encoder=None
+    )
     power = module.self_test(given, examined, config, None)
     assert power is not None
     return looks, power

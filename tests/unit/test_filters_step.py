@@ -10,16 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from evaluate_cases import linear_model
 from sklearn.datasets import load_digits
 
 from assay import canonical
 from assay.cli.main import run as cli
 from assay.config.base import parse
 from assay.config.filters import FilterConfig
-from assay.data.dataset import Dataset
+from assay.data.dataset import Dataset, features
+from assay.data.dataset import labels as labels_of
 from assay.data.findings import read_findings
 from assay.data.manifest import BatchShare, History
 from assay.errors import AssayError, UnfitInput, UnknownName
+from assay.filters._encoder import Encoder
+from assay.filters.spectral import Spectral
 from assay.filters.step import filter_poison, filter_poison_json
 from assay.poison import Patch, flip_labels, plant
 
@@ -62,14 +66,21 @@ def rows(seed: int = 0, n: int = 120, classes: int = 3) -> tuple[np.ndarray, np.
     return x, labels, np.array(["a", "b", "c"])[np.arange(n) % 3]
 
 
-def call(folder: Path, given: Dataset, trusted: Dataset | None = None, config: FilterConfig = QUICK) -> dict[str, Any]:
+def call(
+    folder: Path,
+    given: Dataset,
+    trusted: Dataset | None = None,
+    config: FilterConfig = QUICK,
+    encoder: Path | None = None,
+) -> dict[str, Any]:
     """Save the inputs, run the step into the folder."""
     given.save(folder / "in")
     if trusted is not None:
         trusted.save(folder / "trusted")
     places = {name: folder / name for name in PLACES}
     calibration = folder / "trusted" if trusted is not None else None
-    return filter_poison(folder / "in", config, **places, calibration=calibration, page=folder / "page.html")
+    page = folder / "page.html"
+    return filter_poison(folder / "in", config, **places, calibration=calibration, page=page, encoder=encoder)
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +304,29 @@ def test_nan_one_class_and_another_schema_are_refused_and_nothing_is_written(tmp
         with pytest.raises(UnfitInput, match=match):
             call(folder, given, trusted)
         assert not any((folder / name).exists() for name in PLACES)
+
+
+def test_a_given_model_is_the_encoder_and_is_named_in_the_history(tmp_path: Path) -> None:
+    """Activations of a linear model are its inputs, so the detectors see the table itself."""
+    x, labels, source = rows()
+    given = make(x, labels, source, classes=3)
+    digest = linear_model(tmp_path / "model", np.eye(4)[:3], np.zeros(3), features(given)[:4], (-20.0, 20.0))
+    encode = Encoder.load(tmp_path / "model")
+    np.testing.assert_allclose(encode(features(given)), features(given))
+    assert encode(features(given)[:0]).shape == (0, 4)
+    call(tmp_path, given, encoder=tmp_path / "model")
+    assert Dataset.load(tmp_path / "kept").manifest.history.parameters["encoder"] == digest
+    table = pq.read_table(tmp_path / "scores")
+    expected = Spectral().suspicion(features(given), labels_of(given))
+    np.testing.assert_allclose(table["spectral"].to_numpy(), expected)
+
+
+def test_an_encoder_of_the_wrong_shape_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    x, labels, source = rows()
+    linear_model(tmp_path / "model", np.ones((3, 5)), np.zeros(3), np.zeros((4, 5), np.float32), (-20.0, 20.0))
+    with pytest.raises(UnfitInput, match=r"inputs of shape \(4,\), need \(5,\), its own"):
+        call(tmp_path, make(x, labels, source, classes=3), encoder=tmp_path / "model")
+    assert not any((tmp_path / name).exists() for name in PLACES)
 
 
 def test_a_detector_nobody_knows_is_named_with_the_nearest(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ def command(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML of the section filter, or an assay.yaml.")] = None,
     page: Annotated[Path | None, typer.Option(help="HTML file for a report.")] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Model folder whose activations are looked at; else a proxy's.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Look for poison in every class and divide the dataset."""
@@ -38,6 +41,7 @@ def command(
         scores=scores or out.with_name(f"{out.name}.scores.parquet"),
         calibration=trusted,
         page=page,
+        encoder=encoder,
     )
     silent = [f"  {name}: {why}" for name, why in document["silent"].items()]
     summary = f"{document['kept']} kept, {document['quarantined']} quarantined"

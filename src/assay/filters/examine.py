@@ -15,7 +15,7 @@ from assay.data.dataset import Dataset, features, labels
 from assay.errors import UnfitInput
 from assay.filters import Filter, Labels
 from assay.filters.decide import Decision, Scores, decide
-from assay.filters.features import Inputs, Spaces, spaces, views
+from assay.filters.features import Encode, Inputs, Spaces, spaces, views
 from assay.filters.scoring import score_all
 
 __all__ = ["Examined", "Judged", "examine", "judge", "look"]
@@ -45,6 +45,7 @@ class Examined:
         spaces: the representations; scores: by detector; silent: detectors that could not speak, with the reason.
         built: the detectors.
         decision: what goes.
+        encoder: what gave the activations, where no proxy did.
     """
 
     origins: list[str]
@@ -54,9 +55,16 @@ class Examined:
     silent: dict[str, str]
     built: dict[str, Filter]
     decision: Decision
+    encoder: Encode | None = None
 
 
-def examine(given: Dataset, config: FilterConfig, trusted: Dataset | None, built: dict[str, Filter]) -> Examined:
+def examine(
+    given: Dataset,
+    config: FilterConfig,
+    trusted: Dataset | None,
+    built: dict[str, Filter],
+    encoder: Encode | None = None,
+) -> Examined:
     """Represent, score and decide; writes nothing.
 
     Args:
@@ -64,14 +72,15 @@ def examine(given: Dataset, config: FilterConfig, trusted: Dataset | None, built
         config: rates and seeds.
         trusted: records known to be clean, or None.
         built: the detectors, from `assay.filters.scoring.members`.
+        encoder: see `assay.filters.features.spaces`.
     """
     y, origins = labels(given), _origins(given)
     _require_schema(given, trusted)
     reference = (features(trusted), labels(trusted)) if trusted is not None and len(trusted) else None
     trusted_labels = reference[1] if reference else np.empty(0, dtype=np.int64)
     classes = len(given.manifest.content.classes)
-    found, made = look(features(given), y, origins, classes, reference, config, built)
-    return Examined(origins, trusted_labels, found, made.scores, made.silent, built, made.decision)
+    found, made = look(features(given), y, origins, classes, reference, config, built, encoder)
+    return Examined(origins, trusted_labels, found, made.scores, made.silent, built, made.decision, encoder)
 
 
 def look(
@@ -82,6 +91,7 @@ def look(
     trusted: tuple[Inputs, Labels] | None,
     config: FilterConfig,
     built: Mapping[str, Filter],
+    encoder: Encode | None = None,
 ) -> tuple[Spaces, Judged]:
     """Represent, score and decide on arrays.
 
@@ -93,9 +103,10 @@ def look(
         trusted: inputs and labels of records known to be clean, or None.
         config: rates and seeds.
         built: the detectors.
+        encoder: see `assay.filters.features.spaces`.
     """
     options: dict[str, Any] = {"epochs": config.epochs, "seed": config.seed, "threads": config.threads}
-    found = spaces(x, labels, origins, classes=classes, trusted=trusted, **options)
+    found = spaces(x, labels, origins, classes=classes, trusted=trusted, encoder=encoder, **options)
     trusted_labels = trusted[1] if trusted else np.empty(0, dtype=np.int64)
     return found, judge(found, labels, origins, trusted_labels, config, built)
 

@@ -11,7 +11,7 @@ judged by the proxy of all records, which fitted none of them. Log-probabilities
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,9 @@ ABSTAINS = -50.0
 LEAST_LOGGED = -12.0
 
 Inputs = npt.NDArray[np.float32]
+Encode = Callable[[Inputs], Floats]
 
-__all__ = ["Inputs", "Space", "Spaces", "folds_of", "spaces", "views"]
+__all__ = ["Encode", "Inputs", "Space", "Spaces", "folds_of", "spaces", "views"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def spaces(
     *,
     classes: int,
     trusted: tuple[Inputs, Labels] | None = None,
+    encoder: Encode | None = None,
     epochs: int = 12,
     folds: int = 5,
     seed: int = 0,
@@ -71,6 +73,7 @@ def spaces(
         groups: source of every record.
         classes: number of classes.
         trusted: inputs and labels of records known to be clean.
+        encoder: from inputs to activations (N, D), which take the place of the proxy's as ``penultimate``.
         epochs: passes over the data, within 200 to 4,000 gradient steps of 64 records.
         folds: at most so many proxies are fitted for ``held_out``; sources share folds when there are more.
         seed: of initial weights and order.
@@ -101,6 +104,8 @@ def spaces(
             held_out[judged] = _abstain(said, labels[judged], np.bincount(answers[use], minlength=classes))
         below = whole.measure(records)[0]
         below_clean, of_clean = whole.measure(clean) if len(clean) else (below[:0], held_out[:0])
+        if encoder is not None:
+            below, below_clean = encoder(x), encoder(reference[0])
     return Spaces(
         penultimate=Space(below, below_clean),
         held_out=Space(held_out, of_clean) if len(rounds) > 1 else None,

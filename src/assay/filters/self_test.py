@@ -87,7 +87,8 @@ def self_test(given: Dataset, examined: Examined, config: FilterConfig, trusted:
     for kind, trial in track(every, "self-test", len(every)):
         generator = np.random.default_rng([config.seed, trial, *kind.encode()])
         made = _planted(kind, x, y, origins, count, generator)
-        judged = look(made.images, made.labels, origins.tolist(), classes, reference, config, examined.built)[1]
+        copy = made.images, made.labels, origins.tolist()
+        judged = look(*copy, classes, reference, config, examined.built, examined.encoder)[1]
         removed[kind][trial] = judged.decision.removed[made.planted].mean()
     return Power(count, dict[str, Floats](removed.items()))
 

@@ -15,7 +15,7 @@ import io
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,9 @@ from assay.filters.scoring import members
 from assay.filters.self_test import Power, self_test
 from assay.quarantine_seal import seal_quarantine
 
+if TYPE_CHECKING:
+    from assay.filters._encoder import Encoder
+
 __all__ = ["filter_poison", "filter_poison_json"]
 
 
@@ -45,6 +48,7 @@ def filter_poison(
     scores: Path,
     calibration: Path | None = None,
     page: Path | None = None,
+    encoder: Path | None = None,
     run: str = "",
 ) -> dict[str, Any]:
     """Divide a dataset into records without sign of poison and the rest.
@@ -57,13 +61,15 @@ def filter_poison(
         scores: Parquet file: record_id, one column a detector, decision.
         calibration: folder of trusted records, or None.
         page: file for a report; also written when the step stops for review.
+        encoder: model folder whose activations are looked at instead of those of a proxy.
         run: id of the pipeline run.
 
     Returns:
         The document of ``assay filter``.
 
     Raises:
-        UnfitInput: a dataset that cannot be read, one class, non-finite features, or trusted records of another schema.
+        UnfitInput: a dataset that cannot be read, one class, non-finite features, trusted records of another schema, or
+            an encoder of other inputs.
         AssayError: a source or class would lose more than the cap, or all of one kind: needs review.
     """
     with lineage.step("filter_poison", run) as record:
@@ -73,7 +79,8 @@ def filter_poison(
         trusted = Dataset.load(calibration) if calibration is not None else None
         if trusted is not None:
             record.uses(trusted, "calibration")
-        examined = examine(given, config, trusted, built)
+        encode = _encoder(encoder, record) if encoder is not None else None
+        examined = examine(given, config, trusted, built, encode)
         found = doubts(given, examined, config.removal_cap)
         power = self_test(given, examined, config, trusted) if not found else None
         if page is not None:
@@ -81,7 +88,8 @@ def filter_poison(
 
             write_file(page, page_of(given, examined, config, found, power).encode())
         require_none(found, config.removal_cap)
-        parts = split(given, _findings(given, examined), step="filter_poison", parameters=_parameters(config, power))
+        parameters = _parameters(config, power, encode.digest if encode is not None else "")
+        parts = split(given, _findings(given, examined), step="filter_poison", parameters=parameters)
         record.finds(parts.findings)
         record.makes(parts.quarantined, "quarantine")
         record.makes(parts.kept, "training")
@@ -102,11 +110,18 @@ def filter_poison_json(dataset: str, config: str, *, run: str = "", **places: st
     return filter_poison(Path(dataset), parse_json(FilterConfig, config, "filter"), run=run, **paths)
 
 
-def _parameters(config: FilterConfig, power: Power | None) -> dict[str, Any]:
-    """What the history of both parts says: the settings, and what the self-test found, where one ran."""
-    if power is None:
-        return config.to_json()
-    return config.to_json() | {"power": {name: estimate.to_json() for name, estimate in power.estimates().items()}}
+def _encoder(path: Path, record: lineage.StepRecord) -> Encoder:
+    from assay.filters._encoder import Encoder  # torch
+
+    made = Encoder.load(path)
+    record.reads("model", made.digest, "encoder")
+    return made
+
+
+def _parameters(config: FilterConfig, power: Power | None, encoder: str) -> dict[str, Any]:
+    """What the history of both parts says: the settings, the encoder, and what the self-test found, where one ran."""
+    found = {name: estimate.to_json() for name, estimate in power.estimates().items()} if power is not None else {}
+    return config.to_json() | ({"power": found} if found else {}) | ({"encoder": encoder} if encoder else {})
 
 
 def _findings(given: Dataset, examined: Examined) -> list[Finding]:
