@@ -29,7 +29,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-HELPERS: tuple[str, ...] = ("step", "features", "scoring", "examine", "decide", "page", "self_test")
+HELPERS: tuple[str, ...] = ("step", "features", "scoring", "examine", "decide", "page", "self_test", "streaming")
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from scipy import linalg
@@ -12,7 +12,7 @@ from assay.errors import UnfitInput
 from assay.filters import Floats, Labels
 from assay.filters._linear import by_class, checked, principal, scatter
 
-__all__ = ["TrustedMahalanobis"]
+__all__ = ["Frame", "TrustedMahalanobis", "within"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,31 +63,53 @@ class TrustedMahalanobis:
         reference, reference_labels = checked(trusted_features, trusted_labels, "trusted features")
         if reference.shape[1] != x.shape[1]:
             raise UnfitInput("trusted features", f"{reference.shape[1]} columns", f"{x.shape[1]}, as the features have")
-        pooled = _within(reference, reference_labels)
+        pooled = within(reference, reference_labels)
         scores = np.zeros(len(x))
         for label, rows in by_class(y):
-            own = reference[reference_labels == label]
-            if len(own) < 2:
-                raise UnfitInput("trusted features", f"{len(own)} records of class {label}", "at least 2")
-            mean, centred, gram = scatter(x[rows])
-            basis = principal(gram, self.directions)
-            from_own = centred @ basis + (mean - own.mean(axis=0)) @ basis
-            scores[rows] = self._distances(from_own, own @ basis, basis.T @ pooled @ basis)
+            _, _, gram = scatter(x[rows])
+            frame = self.frame(gram, reference[reference_labels == label], pooled, label)
+            scores[rows] = frame.distances(x[rows])
         return scores
 
-    def _distances(self, centred: Floats, own: Floats, pooled: Floats) -> Floats:
-        gram = scatter(own)[2]
-        covariance = (gram + self.prior * pooled) / (len(own) - 1 + self.prior)
+    def frame(self, gram: Floats, own: Floats, pooled: Floats, label: int) -> Frame:
+        """Where the records of a class are measured.
+
+        Args:
+            gram: (D, D), of the centred records under test of the class.
+            own: (t, D), the trusted records of the class.
+            pooled: (D, D), see `within`.
+            label: of the class.
+
+        Raises:
+            UnfitInput: fewer than two trusted records.
+        """
+        if len(own) < 2:
+            raise UnfitInput("trusted features", f"{len(own)} records of class {label}", "at least 2")
+        basis = principal(gram, self.directions)
+        inside = scatter(own @ basis)[2]
+        covariance = (inside + self.prior * basis.T @ pooled @ basis) / (len(own) - 1 + self.prior)
         size = len(covariance)
         scale = np.trace(covariance) / size
         if not scale > 0:
-            return np.asarray((centred**2).sum(axis=1))
+            return Frame(own.mean(axis=0), basis, np.eye(size))
         covariance = (1 - self.ridge) * covariance + self.ridge * scale * np.eye(size)
-        whitened = linalg.solve_triangular(linalg.cholesky(covariance, lower=True), centred.T, lower=True)
+        return Frame(own.mean(axis=0), basis, linalg.cholesky(covariance, lower=True))
+
+
+class Frame(NamedTuple):
+    """Where a class is measured from: trusted mean (D,), basis (D, k), lower factor of the covariance (k, k)."""
+
+    mean: Floats
+    basis: Floats
+    factor: Floats
+
+    def distances(self, rows: Floats) -> Floats:
+        """Squared Mahalanobis distances (n,) of rows (n, D)."""
+        whitened = linalg.solve_triangular(self.factor, ((rows - self.mean) @ self.basis).T, lower=True)
         return np.asarray((whitened**2).sum(axis=0))
 
 
-def _within(reference: Floats, labels: Labels) -> Floats:
+def within(reference: Floats, labels: Labels) -> Floats:
     """Within-class covariance (D, D) of all classes together."""
     grams = [scatter(reference[rows])[2] for _, rows in by_class(labels)]
     freedom = max(1, len(reference) - len(grams))
