@@ -27,7 +27,7 @@ from assay.workspace import Workspace
 
 KIND = "approval"
 LEEWAY = timedelta(minutes=5)
-OTHERS = ("evaluator", "promoter")
+OTHERS = ("custodian", "evaluator", "promoter")
 
 __all__ = ["KIND", "Approval", "Matter", "approve", "counted", "may_approve"]
 

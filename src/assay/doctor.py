@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from assay.config import Config
 
 State = Literal["ok", "warn", "fail"]
-ROLES: tuple[Role, ...] = ("evaluator", "promoter")
+WITHOUT: dict[Role, tuple[State, str]] = {
+    "custodian": ("warn", "quarantines are not signed"),
+    "evaluator": ("fail", "unsigned evidence is never promoted"),
+    "promoter": ("fail", "nothing is promoted unsigned"),
+}
 LEAST_FREE_BYTES = 2**30
 MLFLOW_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
@@ -63,7 +67,7 @@ def examine(workspace: Workspace, config: Config | None = None, host: str = "") 
         ("python", _python),
         ("packages", _packages),
         ("home", lambda: _home(workspace)),
-        *((f"{role} key", lambda role=role: _key(workspace, role)) for role in ROLES),
+        *((f"{role} key", lambda role=role: _key(workspace, role)) for role in WITHOUT),
         ("ledger", lambda: _ledger(workspace)),
         ("mlflow", lambda: _mlflow(workspace.tracking_uri)),
         ("storage", lambda: _storage(workspace, config)),
@@ -127,7 +131,8 @@ def _key(workspace: Workspace, role: Role) -> Check:
     name, uri = f"{role} key", workspace.signer_uris[role]
     signers = workspace.signers(role)
     if not signers:
-        return Check(name, "fail", f"none at {uri}", "Run assay init: unsigned evidence is never promoted.")
+        status, why = WITHOUT[role]
+        return Check(name, status, f"none at {uri}", f"Run assay init: {why}.")
     entry = public_entry(signers[0], (role,))
     listed = {known.keyid: known for known in workspace.keyring.for_role(role, datetime.now(UTC))}
     if entry.keyid not in listed:

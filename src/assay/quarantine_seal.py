@@ -17,7 +17,7 @@ from assay.signing import MAX_ENVELOPE_BYTES, Keyring, Opened, Role, payload_of,
 from assay.workspace import Workspace
 
 KIND = "quarantine"
-ROLE: Role = "evaluator"
+ROLE: Role = "custodian"  # of its own: the steps that read what suppliers send must not hold a key that signs evidence
 SIGNATURE = "quarantine.dsse.json"
 REJECTED, ASIDE = "rejected.jsonl", "rejected"
 MANIFEST = "manifest.json"
@@ -31,7 +31,7 @@ def seal_quarantine(folder: Path, workspace: Workspace) -> None:
 
     Args:
         folder: with ``manifest.json``, or with ``rejected.jsonl`` alone where no batch came in.
-        workspace: whose evaluator's key signs, and whose ledger keeps the envelope.
+        workspace: whose custodian's key signs, and whose ledger keeps the envelope.
 
     Raises:
         Conflict: the ledger has a statement of other files under this manifest.
@@ -56,11 +56,11 @@ def require_sealed(folder: Path, keyring: Keyring) -> Opened:
     The records are for the caller to check against the manifest.
 
     Raises:
-        Refused: no signature of an evaluator's key, or another file than it names.
+        Refused: no signature of a custodian's key, or another file than it names.
     """
     path = folder / SIGNATURE
     if not path.is_file():
-        raise Refused(str(folder), f"no {SIGNATURE}", "a quarantine signed by a key of role evaluator")
+        raise Refused(str(folder), f"no {SIGNATURE}", f"a quarantine signed by a key of role {ROLE}")
     data = canonical.read_bytes(path, MAX_ENVELOPE_BYTES)
     opened = unseal(data, keyring, kind=KIND, role=ROLE, where=str(path))
     if opened.predicate.get("action") != "hold":

@@ -46,7 +46,7 @@ def release(
 ) -> dict[str, Any]:
     """Join records of a quarantine with a kept dataset into a new dataset.
 
-    Where the workspace's keyring lists a key of role evaluator, the quarantine's signature has to hold.
+    Where the workspace's keyring lists a key of role custodian, the quarantine's signature has to hold.
 
     Args:
         quarantine: folder of the quarantine; stays as it is.
@@ -176,9 +176,9 @@ def _record_override(dataset: str, incidents: Sequence[str], reason: str, count:
     Raises:
         UnfitInput: no key of role evaluator.
     """
-    signers = workspace.signers(ROLE)
+    signers = workspace.signers("evaluator")
     if not signers:
-        raise UnfitInput(f"key of role {ROLE}", "none", "one to sign the release", "assay init makes one.")
+        raise UnfitInput("key of role evaluator", "none", "one to sign the release", "assay init makes one.")
     subjects = {"dataset": dataset} | {f"incident/{name}": name for name in incidents}
     written = {"written_at": datetime.now(UTC).isoformat()}
     predicate = {"action": "release", "records": count, "reason": reason, "run": written}

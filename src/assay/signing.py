@@ -31,7 +31,7 @@ from assay.errors import Refused, UnfitInput, Unreachable
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 MAX_ENVELOPE_BYTES = 16 * 2**20
-Role = Literal["uploader", "evaluator", "promoter", "approver"]
+Role = Literal["uploader", "custodian", "evaluator", "promoter", "approver"]
 Assurance = Literal["local", "managed"]
 LISTS = ("revoked", "revoked_keys", "policies")
 EXTRAS = {"awskms": "awskms", "gcpkms": "gcpkms", "azurekms": "azurekms", "hv": "vault"}

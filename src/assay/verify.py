@@ -38,7 +38,7 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "promotion": ("promoter",),
     "approval": ("approver",),
     "batch": ("uploader",),
-    "quarantine": ("evaluator", "promoter", "approver"),
+    "quarantine": ("custodian", "evaluator", "promoter", "approver"),
     "incident": ("evaluator", "promoter", "approver"),
 }
 MANIFEST, MANIFESTS = "manifest.json", "manifests"

@@ -5,6 +5,7 @@ Read from the environment, so that a step in a pod and a verb on a laptop find i
     ASSAY_HOME            folder of everything local                 .assay
     ASSAY_LEDGER          the ledger                                 $ASSAY_HOME/ledger
     ASSAY_KEYS            keyring of public keys                     $ASSAY_HOME/keys/keys.json
+    ASSAY_CUSTODIAN_KEY   private key that signs quarantines         $ASSAY_HOME/keys/custodian.pem
     ASSAY_EVALUATOR_KEY   private key that signs evidence, decisions $ASSAY_HOME/keys/evaluator.pem
     ASSAY_PROMOTER_KEY    private key that signs promotions          $ASSAY_HOME/keys/promoter.pem
                           (several, with commas between, where the keyring asks for more than one signature)
@@ -27,9 +28,10 @@ from assay.errors import UnfitInput
 from assay.ledger import Ledger, open_ledger
 from assay.signing import Keyring, Role, load_signer, make_key, public_entry
 
-LOCAL_ROLES: tuple[Role, ...] = ("evaluator", "promoter")
+LOCAL_ROLES: tuple[Role, ...] = ("custodian", "evaluator", "promoter")
+KEYED: tuple[Role, ...] = (*LOCAL_ROLES, "approver")
 
-__all__ = ["Workspace"]
+__all__ = ["LOCAL_ROLES", "Workspace"]
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,7 @@ class Workspace:
             ledger_uri=os.environ.get("ASSAY_LEDGER", str(home / "ledger")),
             keyring_path=Path(os.environ.get("ASSAY_KEYS", str(home / "keys" / "keys.json"))),
             signer_uris={
-                "evaluator": os.environ.get("ASSAY_EVALUATOR_KEY", str(home / "keys" / "evaluator.pem")),
-                "promoter": os.environ.get("ASSAY_PROMOTER_KEY", str(home / "keys" / "promoter.pem")),
-                "approver": os.environ.get("ASSAY_APPROVER_KEY", str(home / "keys" / "approver.pem")),
+                role: os.environ.get(f"ASSAY_{role.upper()}_KEY", str(home / "keys" / f"{role}.pem")) for role in KEYED
             },
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
         )
@@ -69,7 +69,7 @@ class Workspace:
         return Keyring.load(self.keyring_path)
 
     def initialise(self, roles: tuple[Role, ...] = LOCAL_ROLES) -> list[str]:
-        """Make what a laptop needs: an evaluator key, a promoter key, and the keyring that lists them.
+        """Make what a laptop needs: keys of a custodian, an evaluator and a promoter, and the keyring that lists them.
 
         What is there stays; a key that a setting places elsewhere is left to whoever placed it. Safe to call twice, and
         from two processes at once: each name is won by one of them, and both list the keys that won.
@@ -117,8 +117,7 @@ class Workspace:
             "ASSAY_HOME": str(self.home),
             "ASSAY_LEDGER": self.ledger_uri,
             "ASSAY_KEYS": str(self.keyring_path),
-            "ASSAY_EVALUATOR_KEY": self.signer_uris["evaluator"],
-            "ASSAY_PROMOTER_KEY": self.signer_uris["promoter"],
+            **{f"ASSAY_{role.upper()}_KEY": self.signer_uris[role] for role in LOCAL_ROLES if role in self.signer_uris},
             "MLFLOW_TRACKING_URI": self.tracking_uri,
         }
 

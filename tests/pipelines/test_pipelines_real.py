@@ -19,7 +19,7 @@ from assay.ledger import FileLedger
 from assay.runner.arguments import from_config, select
 from assay.runner.result import RunResult
 from assay.runner.run import pipeline_spec, run_pipeline
-from assay.workspace import Workspace
+from assay.workspace import LOCAL_ROLES, Workspace
 
 Go = Callable[..., RunResult]
 UNREACHABLE_BAR = {"rules": [{"rule": "at_least", "estimate": "clean_accuracy", "value": 0.99}]}
@@ -37,7 +37,8 @@ def go(home: Path) -> Go:
     """Run a pipeline over the tiny example in one workspace."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ASSAY_HOME", str(home / ".assay"))
-        for name in ("ASSAY_LEDGER", "ASSAY_KEYS", "ASSAY_EVALUATOR_KEY", "ASSAY_PROMOTER_KEY", "MLFLOW_TRACKING_URI"):
+        keys = [f"ASSAY_{role.upper()}_KEY" for role in LOCAL_ROLES]
+        for name in ("ASSAY_LEDGER", "ASSAY_KEYS", *keys, "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
         workspace = Workspace.from_env()
         workspace.initialise()

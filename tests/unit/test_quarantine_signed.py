@@ -76,7 +76,7 @@ def test_a_signed_quarantine_verifies_and_its_statement_names_every_file(
     assert document["verified"], document
     assert "quarantine of 3 records signed by" in document["reason"]
     opened = unseal(
-        (parts[1] / SIGNATURE).read_bytes(), workspace.keyring, kind="quarantine", role="evaluator", where="q"
+        (parts[1] / SIGNATURE).read_bytes(), workspace.keyring, kind="quarantine", role="custodian", where="q"
     )
     named = {entry["name"]: entry["digest"]["sha256"] for entry in opened.statement["subject"]}
     assert named == {
@@ -108,7 +108,7 @@ def one_more(left: Path, _: Workspace) -> None:
 
 def unknown_key(left: Path, workspace: Workspace) -> None:
     Keyring().save(workspace.keyring_path)
-    (workspace.home / "keys" / "evaluator.pem").unlink()
+    (workspace.home / "keys" / "custodian.pem").unlink()
     workspace.initialise()
 
 
@@ -117,7 +117,7 @@ def of_another(left: Path, workspace: Workspace) -> None:
     said = peek((left / SIGNATURE).read_bytes())
     named = {entry["name"]: entry["digest"]["sha256"] for entry in said["subject"]}
     made = statement("quarantine", named, {"action": "purge"})
-    (left / SIGNATURE).write_bytes(seal(made, workspace.signers("evaluator")))
+    (left / SIGNATURE).write_bytes(seal(made, workspace.signers("custodian")))
     (left / "files.json").unlink()
 
 

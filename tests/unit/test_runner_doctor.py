@@ -19,8 +19,8 @@ from assay.config import Config
 from assay.doctor import Check, examine
 from assay.examples.tiny import Tiny
 from assay.ledger import FileLedger
-from assay.signing import Keyring
-from assay.workspace import Workspace
+from assay.signing import Keyring, Role
+from assay.workspace import LOCAL_ROLES, Workspace
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,17 @@ def test_a_prepared_place_is_well_and_is_left_as_it_was(ready: Workspace) -> Non
     before = sorted(ready.home.rglob("*"))
     checks = examine(ready)
     assert {check.name: check.state for check in checks if check.name != "gpu"} == dict.fromkeys(
-        ("python", "packages", "home", "evaluator key", "promoter key", "ledger", "mlflow", "storage", "kubeflow"), "ok"
+        (
+            "python",
+            "packages",
+            "home",
+            *(f"{role} key" for role in LOCAL_ROLES),
+            "ledger",
+            "mlflow",
+            "storage",
+            "kubeflow",
+        ),
+        "ok",
     )
     assert sorted(ready.home.rglob("*")) == before
 
@@ -84,6 +94,12 @@ def test_a_key_that_the_keyring_does_not_list_fails(ready: Workspace) -> None:
     Keyring().save(ready.keyring_path)
     check = of("promoter key", ready)
     assert (check.state, str(ready.keyring_path) in check.mend) == ("fail", True)
+
+
+@pytest.mark.parametrize(("role", "state"), [("custodian", "warn"), ("evaluator", "fail"), ("promoter", "fail")])
+def test_a_key_that_is_not_there_is_told_by_what_it_costs(ready: Workspace, role: Role, state: str) -> None:
+    Path(ready.signer_uris[role]).unlink()
+    assert of(f"{role} key", ready).state == state
 
 
 def test_a_key_that_others_may_read_warns(ready: Workspace) -> None:

@@ -26,7 +26,7 @@ from assay.signing import (
     statement,
     unseal,
 )
-from assay.workspace import Workspace
+from assay.workspace import LOCAL_ROLES, Workspace
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DOCUMENT = statement("evidence", {"model": "a" * 64}, {"value": 1})
@@ -215,14 +215,15 @@ def test_a_look_without_verification_shows_the_statement() -> None:
 # ---------------------------------------------------------------- the keys of a laptop
 
 
-def test_initialise_makes_two_different_keys_once(workspace: Workspace) -> None:
+def test_initialise_makes_three_different_keys_once(workspace: Workspace) -> None:
     made = workspace.initialise()
     roles = {entry.keyid: (entry.roles, entry.assurance) for entry in workspace.keyring.keys}
-    assert sorted(roles.values()) == [(("evaluator",), "local"), (("promoter",), "local")]
-    (evaluator,), (promoter,) = workspace.signers("evaluator"), workspace.signers("promoter")
-    assert roles[evaluator.public_key.keyid][0] == ("evaluator",)
-    assert evaluator.public_key.keyid != promoter.public_key.keyid
-    assert len(made) == 4
+    assert sorted(roles.values()) == [((role,), "local") for role in sorted(LOCAL_ROLES)]
+    for role in LOCAL_ROLES:
+        (made_for,) = workspace.signers(role)
+        assert roles[made_for.public_key.keyid][0] == (role,)
+    assert len(roles) == 3
+    assert len(made) == 5
     before = {path: path.read_bytes() for path in workspace.home.rglob("*") if path.is_file()}
     assert workspace.initialise() == []
     assert {path: path.read_bytes() for path in workspace.home.rglob("*") if path.is_file()} == before
@@ -233,7 +234,7 @@ def test_initialise_leaves_a_key_that_a_setting_places_elsewhere(workspace: Work
     placed = replace(workspace, signer_uris=workspace.signer_uris | {"promoter": str(tmp_path / "mounted.pem")})
     placed.initialise()
     assert placed.signers("promoter") == []
-    assert [entry.roles for entry in placed.keyring.keys] == [("evaluator",)]
+    assert [entry.roles for entry in placed.keyring.keys] == [("custodian",), ("evaluator",)]
 
 
 def test_initialise_keeps_the_keys_and_revocations_that_are_listed(workspace: Workspace) -> None:
@@ -241,7 +242,7 @@ def test_initialise_keeps_the_keys_and_revocations_that_are_listed(workspace: Wo
     Keyring((other,), frozenset({"0" * 64})).save(workspace.keyring_path)
     workspace.initialise()
     assert workspace.keyring.keys[0] == other
-    assert len(workspace.keyring.keys) == 3
+    assert len(workspace.keyring.keys) == 4
     assert workspace.keyring.revoked == {"0" * 64}
 
 
@@ -258,9 +259,7 @@ def test_processes_that_initialise_at_once_agree_on_the_keys(workspace: Workspac
     with get_context("fork").Pool(4) as pool:
         listed = pool.map(initialise_at, [str(workspace.home)] * 8, chunksize=1)
     assert len({tuple(keyids) for keyids in listed}) == 1
-    assert {signer.public_key.keyid for role in ("evaluator", "promoter") for signer in workspace.signers(role)} == {
-        *listed[0]
-    }
+    assert {signer.public_key.keyid for role in LOCAL_ROLES for signer in workspace.signers(role)} == {*listed[0]}
 
 
 # ---------------------------------------------------------------- key lists
