@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from assay.data import records
-from assay.data.layout import KEYS, RESERVED, Account, column_of, require_room, typed
+from assay.data.layout import KEYS, Account, column_of, features_of, require_room, typed
 from assay.data.manifest import History, Manifest
 from assay.data.merkle import block_digests, merkle_root
 from assay.data.stream import DatasetReader, RecordList, writing
@@ -98,7 +98,7 @@ class Dataset:
     @property
     def feature_names(self) -> list[str]:
         """The columns that are neither key, label nor weight."""
-        return [name for name in self.table.column_names if name not in RESERVED]
+        return features_of(self.table)
 
     def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_], history: History) -> Dataset:
         """The records at the given positions, or where the mask is true, under a new history."""

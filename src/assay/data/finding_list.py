@@ -17,12 +17,51 @@ import pyarrow.parquet as pq
 
 from assay import canonical
 from assay.data.findings import REMOVING, SCHEMA, Action, Finding
+from assay.data.layout import batch_codes
+from assay.errors import UnfitInput
 
 GROUP_ROWS = 2**20  # of a Parquet row group: that of a file written at once
 COLUMNS = pa.schema([("record_id", pa.string()), ("kind", pa.int32()), ("score", pa.float64())])
 Kind = tuple[str, str, Action]
 
-__all__ = ["FindingList"]
+__all__ = ["FindingList", "Marked"]
+
+
+class Marked:
+    """Records by id, to be found again in any table that holds some of them."""
+
+    def __init__(self, ids: pa.Array) -> None:
+        """Take in ids, each once, as text.
+
+        Raises:
+            UnfitInput: a text that is no record id.
+        """
+        self._rows: dict[str, npt.NDArray[np.int64]] = {}
+        if not len(ids):
+            return
+        parts = pc.extract_regex(ids, r"^(?P<batch>[^:]+):(?P<row>[0-9]{1,18})$")
+        if parts.null_count:
+            strange = ids.filter(parts.is_null())[0].as_py()
+            raise UnfitInput("record id", repr(strange), "<source>/<batch>:<row>, such as clinic/2024-03:17")
+        batch = parts.field("batch").dictionary_encode()
+        row, code = pc.cast(parts.field("row"), pa.int64()).to_numpy(), batch.indices.to_numpy()
+        for at, name in enumerate(batch.dictionary.to_pylist()):
+            self._rows[name] = np.sort(row[code == at])
+
+    def __len__(self) -> int:
+        return sum(map(len, self._rows.values()))
+
+    def of(self, table: pa.Table) -> npt.NDArray[np.bool_]:
+        """Which records of a table with ``batch`` and ``row`` are among them, (N,)."""
+        found = np.zeros(table.num_rows, np.bool_)
+        if self._rows and table.num_rows:
+            names, codes = batch_codes(table)
+            row = table["row"].to_numpy()
+            for at, name in enumerate(names):
+                if name in self._rows:
+                    mine = codes == at
+                    found[mine] = np.isin(row[mine], self._rows[name])
+        return found
 
 
 class FindingList:
@@ -94,6 +133,10 @@ class FindingList:
         wanted = [code for kind, code in self._kinds.items() if kind[2] in actions]
         ids = table["record_id"].filter(pc.is_in(table["kind"], pa.array(wanted, pa.int32())))
         return pc.unique(ids)
+
+    def marked(self, *actions: Action) -> Marked:
+        """The records with a finding that calls for one of the actions."""
+        return Marked(self.about(*actions))
 
     def tally(self) -> dict[str, dict[str, int]]:
         """How many records were removed, by source and reason; a record counts once, under its worst finding."""

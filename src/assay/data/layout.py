@@ -41,7 +41,9 @@ __all__ = [
     "PART_ROWS",
     "RESERVED",
     "Account",
+    "batch_codes",
     "column_of",
+    "features_of",
     "part_rows",
     "parts_of",
     "require_files",
@@ -178,6 +180,11 @@ def column_of(column: pa.Field) -> Column:
     if isinstance(kind, pa.FixedShapeTensorType):
         return Column(column.name, str(kind.value_type), tuple(kind.shape))
     return Column(column.name, "batch" if column.name == "batch" else str(kind))
+
+
+def features_of(table: pa.Table) -> list[str]:
+    """The columns that are neither key, label nor weight."""
+    return [name for name in table.column_names if name not in RESERVED]
 
 
 def part_rows(schema: pa.Schema) -> int:

@@ -18,10 +18,10 @@ from assay.data import layout
 from assay.data.files import whole_folder
 from assay.data.layout import DATA, FILES, FILES_SCHEMA, KEYS, MANIFEST, Account, parts_of, typed
 from assay.data.manifest import History, Manifest
+from assay.data.parquet import tables_of
 from assay.errors import UnfitInput
 
 LIST_ROWS = 2**20  # of a row group of a list of records: that of one written at once
-READ_BYTES = 2**20
 
 __all__ = ["DatasetReader", "DatasetWriter", "RecordList", "writing"]
 
@@ -66,7 +66,7 @@ class DatasetReader:
         if not parts:
             raise UnfitInput(str(self.folder / DATA), "no Parquet file", f"{DATA}/*.parquet")
         for part in parts:
-            tables = _part_tables(part)
+            tables = map(typed, tables_of(part))
             while True:
                 try:
                     table = next(tables, None)
@@ -247,17 +247,6 @@ def writing(path: Path | str, classes: Sequence[str]) -> Iterator[DatasetWriter]
             raise
         document = {"schema": f"{FILES_SCHEMA}/v1", "files": canonical.tree_files(folder)}
         (folder / FILES).write_bytes(canonical.dumps(document))
-
-
-def _part_tables(part: Path) -> Iterator[pa.Table]:
-    """The tables of one Parquet file, in the types of a dataset."""
-    with pq.ParquetFile(part, memory_map=False, buffer_size=READ_BYTES) as file:
-        given = False
-        for batch in file.iter_batches(batch_size=layout.part_rows(file.schema_arrow)):
-            given = True
-            yield typed(pa.Table.from_batches([batch]))
-        if not given:
-            yield typed(file.read())
 
 
 def _permuted(kind: pa.DataType) -> bool:

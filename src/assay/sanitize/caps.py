@@ -6,16 +6,18 @@ that a minority's records look implausible beside them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from assay.data import records
-from assay.data.dataset import Dataset, labels
+from assay.data.dataset import Dataset
+from assay.data.layout import batch_codes
 from assay.errors import AssayError
 
-__all__ = ["Removal", "removals", "require_caps"]
+__all__ = ["Groups", "Removal", "removals", "require_caps"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,34 @@ class Removal:
         return self.removed / self.records
 
 
+class Groups:
+    """Counts records and removals by source and by class, as they pass."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        """Name the classes, by label."""
+        self.classes = classes
+        self._counts: dict[tuple[int, str], tuple[int, int]] = {}
+
+    def add(self, table: pa.Table, leave: npt.NDArray[np.bool_]) -> None:
+        """Count the records of a table and those of them that leave, (N,)."""
+        names, codes = batch_codes(table)
+        self._note(0, [name.partition("/")[0] for name in names], codes, leave)
+        self._note(1, self.classes, table["label"].to_numpy(), leave)
+
+    def removals(self) -> list[Removal]:
+        """Of every source and every class that has records."""
+        kinds = ("source", "class")
+        return [Removal(kinds[at], name, *counts) for (at, name), counts in sorted(self._counts.items())]
+
+    def _note(
+        self, kind: int, names: Sequence[str], codes: npt.NDArray[np.int64], leave: npt.NDArray[np.bool_]
+    ) -> None:
+        totals, gone = np.bincount(codes), np.bincount(codes[leave], minlength=len(names))
+        for at in np.flatnonzero(totals).tolist():
+            removed, records = self._counts.get((kind, names[at]), (0, 0))
+            self._counts[kind, names[at]] = (removed + int(gone[at]), records + int(totals[at]))
+
+
 def removals(dataset: Dataset, leave: npt.NDArray[np.bool_]) -> list[Removal]:
     """The removals of every source and every class that has records.
 
@@ -46,14 +76,9 @@ def removals(dataset: Dataset, leave: npt.NDArray[np.bool_]) -> list[Removal]:
         dataset: before the removal.
         leave: which records leave, (N,).
     """
-    source = np.array(records.sources(dataset.table), dtype=object)
-    label = np.array([dataset.manifest.content.classes[value] for value in labels(dataset)], dtype=object)
-    found = []
-    for kind, groups in (("source", source), ("class", label)):
-        for name in sorted(set(groups.tolist())):
-            members = groups == name
-            found.append(Removal(kind, name, int((members & leave).sum()), int(members.sum())))
-    return found
+    groups = Groups(dataset.manifest.content.classes)
+    groups.add(dataset.table, leave)
+    return groups.removals()
 
 
 def require_caps(found: list[Removal], cap: float) -> None:

@@ -7,7 +7,7 @@ added up. An expectation about the distribution of a whole column cannot be cut 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,12 +25,15 @@ Frames = Callable[[], Iterator[pd.DataFrame]]
 __all__ = ["Frames", "in_chunks", "validate_chunks"]
 
 
-def validate_chunks(frames: Frames, suite: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+def validate_chunks(
+    frames: Frames, suite: Sequence[Mapping[str, Any]], distinct: Collection[str] = ()
+) -> list[Outcome]:
     """Evaluate a suite over frames that together are the records.
 
     Args:
         frames: gives the frames anew each time it is called; none is empty.
         suite: as for `validate`.
+        distinct: columns known to hold every value once, which nobody needs to remember.
 
     Raises:
         UnfitInput: as `validate` does, and for an expectation about the distribution of a whole column.
@@ -39,7 +42,8 @@ def validate_chunks(frames: Frames, suite: Sequence[Mapping[str, Any]]) -> list[
     counted = {at for at, given in enumerate(suite) if given.get("type") == ROW_COUNT}
     rest = [at for at in range(len(suite)) if at not in unique and at not in counted]
     parts: dict[int, list[Outcome]] = {at: [] for at in rest}
-    hashes = {at: _Hashes(columns, _ignored(suite[at])) for at, columns in unique.items()}
+    known = {at for at, columns in unique.items() if not set(columns).isdisjoint(distinct)}
+    hashes = {at: _Hashes(columns, _ignored(suite[at])) for at, columns in unique.items() if at not in known}
     rows = 0
     for frame in frames():
         rows += len(frame)
@@ -50,7 +54,8 @@ def validate_chunks(frames: Frames, suite: Sequence[Mapping[str, Any]]) -> list[
         for seen in hashes.values():
             seen.add(frame)
     found = {at: _joined(outcomes) for at, outcomes in parts.items()}
-    found |= {at: _unique(suite[at], hashes[at], frames) for at in unique}
+    found |= {at: _unique(suite[at], seen, frames) for at, seen in hashes.items()}
+    found |= {at: Outcome(str(suite[at]["type"]), dict(suite[at].get("kwargs", {})), rows, (), True) for at in known}
     found |= {at: _row_count(suite[at], rows) for at in counted}
     return [require_outcome(found[at]) for at in range(len(suite))]
 
@@ -102,10 +107,9 @@ class _Hashes:
 
     def suspects(self) -> list[npt.NDArray[np.bool_]]:
         """Which rows of every chunk share a hash with another."""
-        present = np.concatenate(self.present)
-        hashes = np.concatenate(self.parts)[present]
-        values, counts = np.unique(hashes, return_counts=True)
-        shared = values[counts > 1]
+        ranked = np.concatenate([part[here] for part, here in zip(self.parts, self.present, strict=True)])
+        ranked.sort()
+        shared = np.unique(ranked[1:][ranked[1:] == ranked[:-1]])
         return [np.isin(part, shared) & here for part, here in zip(self.parts, self.present, strict=True)]
 
 
@@ -117,12 +121,14 @@ def _hashes(values: pd.DataFrame) -> npt.NDArray[np.uint64]:
 
 def _unique(given: Mapping[str, Any], hashes: _Hashes, frames: Frames) -> Outcome:
     """The rows whose values another row has too."""
-    kept = [
-        frame.loc[suspect, list(dict.fromkeys([RECORD_ID, *hashes.columns]))]
-        for frame, suspect in zip(frames(), hashes.suspects(), strict=True)
-    ]
-    suspects = pd.concat(kept, ignore_index=True)
-    failing = suspects.loc[suspects.duplicated(hashes.columns, keep=False), RECORD_ID]
+    suspects, failing = hashes.suspects(), pd.Series([], dtype=object)
+    if any(suspect.any() for suspect in suspects):
+        kept = [
+            frame.loc[suspect, list(dict.fromkeys([RECORD_ID, *hashes.columns]))]
+            for frame, suspect in zip(frames(), suspects, strict=True)
+        ]
+        shared = pd.concat(kept, ignore_index=True)
+        failing = shared.loc[shared.duplicated(hashes.columns, keep=False), RECORD_ID]
     evaluated = int(sum(here.sum() for here in hashes.present))
     names = tuple(sorted(set(map(str, failing))))
     return Outcome(str(given["type"]), dict(given.get("kwargs", {})), evaluated, names, not names)

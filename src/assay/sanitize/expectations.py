@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from assay.data.findings import Finding
+from assay.data.finding_list import FindingList
 from assay.errors import AssayError, UnfitInput, UnknownName
 from assay.sanitize.scalars import RECORD_ID
 
@@ -26,7 +26,7 @@ DETECTOR = "great_expectations"
 ROW_COUNT = "expect_table_row_count_to_be_between"
 COMPLETE = {"result_format": "COMPLETE", "include_unexpected_rows": False}  # positions: ids by GX cost it 40 us each
 
-__all__ = ["DETECTOR", "Outcome", "findings_of", "require_outcome", "standard_suite", "validate"]
+__all__ = ["DETECTOR", "Outcome", "add_findings", "require_outcome", "standard_suite", "validate"]
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,10 @@ def require_outcome(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def findings_of(outcomes: Sequence[Outcome]) -> list[Finding]:
+def add_findings(findings: FindingList, outcomes: Sequence[Outcome]) -> None:
     """One finding for each failing record of each expectation; all remove the record."""
-    return [
-        Finding(record, DETECTOR, 1.0, outcome.reason, "quarantine")
-        for outcome in outcomes
-        for record in outcome.failing
-    ]
+    for outcome in outcomes:
+        findings.add(outcome.failing, DETECTOR, 1.0, outcome.reason, "quarantine")
 
 
 def _expectation(given: Mapping[str, Any]) -> Any:

@@ -63,12 +63,19 @@ def page_of(
         html.section("Detectors", *_detectors(detections)),
         html.section("Examples", *_examples(given, parts), lead="The first records of each reason."),
         html.section("Features", *_features(given, parts)),
-        lead=f"{len(given)} records of dataset {given.manifest.digest[:12]}.",
+        lead=_lead(given),
     )
 
 
+def _lead(given: Dataset) -> str:
+    records = given.manifest.content.records
+    shown = f" Examples and features are those of the first {len(given)}." if len(given) < records else ""
+    return f"{records} records of dataset {given.manifest.digest[:12]}.{shown}"
+
+
 def _answer(parts: Split, above: list[Removal]) -> Markup:
-    counts = f"{len(parts.kept)} kept, {len(parts.quarantined)} quarantined."
+    kept, left = (part.manifest.content.records for part in (parts.kept, parts.quarantined))
+    counts = f"{kept} kept, {left} quarantined."
     if above:
         names = ", ".join(f"{group.kind} {group.name}" for group in above)
         text = f"Nothing was removed: above the cap in {names}. It would be {counts}"

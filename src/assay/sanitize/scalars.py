@@ -8,24 +8,24 @@ import pandas as pd
 import pyarrow as pa
 
 from assay.data.dataset import Dataset
+from assay.data.layout import features_of
 from assay.data.records import record_ids
 
 RECORD_ID = "record_id"
 STATISTICS = ("min", "max", "mean", "std")
 
-__all__ = ["RECORD_ID", "STATISTICS", "frame"]
+__all__ = ["RECORD_ID", "STATISTICS", "frame", "table_frame"]
 
 
 def frame(dataset: Dataset, rows: npt.NDArray[np.bool_]) -> pd.DataFrame:
-    """Scalar features, statistics of image features, ``label`` and ``record_id`` of the chosen records.
+    """The frame of the chosen records of a dataset in memory; see `table_frame`."""
+    return table_frame(dataset.table.filter(pa.array(rows)))
 
-    Args:
-        dataset: the records.
-        rows: which, (N,).
-    """
-    table = dataset.table.filter(pa.array(rows))
+
+def table_frame(table: pa.Table) -> pd.DataFrame:
+    """Scalar features, statistics of image features, ``label`` and ``record_id`` of records."""
     columns: dict[str, object] = {}
-    for name in dataset.feature_names:
+    for name in features_of(table):
         column = table[name]
         if isinstance(column.type, pa.FixedShapeTensorType):
             columns |= {f"{name}.{statistic}": values for statistic, values in _statistics(column).items()}

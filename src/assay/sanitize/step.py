@@ -11,33 +11,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from assay import canonical, lineage
 from assay.config.base import parse_json
 from assay.config.sanitize import SanitizeConfig
-from assay.data import records
-from assay.data.dataset import Dataset, labels
+from assay.data.dataset import Dataset
 from assay.data.files import write_file
-from assay.data.findings import REMOVING, Finding, Split, findings_bytes, split
+from assay.data.finding_list import FindingList, Marked
+from assay.data.findings import REMOVING
+from assay.data.stream import DatasetReader, DatasetWriter
 from assay.errors import UnfitInput
 from assay.quarantine_seal import seal_quarantine
 from assay.sanitize.annotators import findings_of
-from assay.sanitize.caps import Removal, removals, require_caps
-from assay.sanitize.checks import always, constant_columns
+from assay.sanitize.caps import require_caps
+from assay.sanitize.checks import Checks
 from assay.sanitize.chunks import in_chunks, validate_chunks
 from assay.sanitize.detect import Detection, detect
+from assay.sanitize.divide import Parts, divided, sample
 from assay.sanitize.encoder import Encoder, load_encoder
-from assay.sanitize.expectations import Outcome, standard_suite, validate
-from assay.sanitize.expectations import findings_of as outcomes_findings
-from assay.sanitize.scalars import frame
+from assay.sanitize.expectations import Outcome, add_findings, standard_suite, validate
+from assay.sanitize.scalars import RECORD_ID, table_frame
 
-CHUNK_ROWS = 2**20
+CHUNK_ROWS = 2**17
+WHOLE_ROWS = 2**22
 
 __all__ = ["sanitize", "sanitize_json"]
 
@@ -71,8 +74,8 @@ def sanitize(
             hold, or too few records or classes are left.
         AssayError: a source or class loses more than the cap: needs review.
     """
-    with lineage.step("sanitize", run) as record:
-        given = Dataset.load(dataset)
+    with lineage.step("sanitize", run) as record, ExitStack() as files:
+        given = DatasetReader(dataset)
         record.uses(given, "training")
         trusted = Dataset.load(calibration) if calibration is not None else None
         if trusted is not None:
@@ -80,29 +83,25 @@ def sanitize(
         encoder = _encoder(config)
         if encoder is not None:
             record.reads("model", encoder.digest, "encoder")
-        findings, outcomes, detections = _findings(given, config, trusted, encoder)
-        contradicted, annotators = (
-            findings_of(given, trusted, config.annotators) if config.annotators.file else ([], [])
+        found = _findings(given, config, trusted, encoder)
+        annotators = _contradicted(given, config, trusted, found)
+        parts = divided(
+            given, found.findings, _parameters(config, encoder), {"kept": kept, "quarantine": quarantine}, files
         )
-        findings += contradicted
-        parts = split(given, findings, step="sanitize", parameters=_parameters(config, encoder))
-        groups = removals(given, _leaving(given, parts.findings))
         if page is not None:
-            from assay.sanitize.page import page_of
-
-            write_file(page, page_of(given, parts, outcomes, groups, config, detections).encode())
-        require_caps(groups, config.removal_cap)
-        _require_enough(parts.kept, config)
-        parts.quarantined.require_room(quarantine)
-        parts.kept.require_room(kept)
-        record.finds(parts.findings)
+            write_file(page, _page(given, parts, found, config).encode())
+        require_caps(parts.groups, config.removal_cap)
+        _require_enough(parts, config)
+        parts.quarantined.require_room()
+        parts.kept.require_room()
+        data = parts.findings.bytes()
+        record.finds_bytes(data if len(parts.findings) else b"")
+        (parts.quarantined.folder / "findings.parquet").write_bytes(data)
+        seal_quarantine(parts.quarantined.folder, record.workspace)
         record.makes(parts.quarantined, "quarantine")
         record.makes(parts.kept, "training")
-        extra = {"findings.parquet": findings_bytes(parts.findings)}
-        parts.quarantined.save(quarantine, extra, lambda folder: seal_quarantine(folder, record.workspace))
-        parts.kept.save(kept)
-        document = _document(given, parts, outcomes, groups, kept, quarantine)
-        return document | {"detectors": [it.to_json() for it in detections], "annotators": annotators}
+        document = _document(found, parts, kept, quarantine)
+        return document | {"detectors": [it.to_json() for it in found.detections], "annotators": annotators}
 
 
 def sanitize_json(dataset: str, config: str, *, run: str = "", **places: str) -> dict[str, Any]:
@@ -111,38 +110,71 @@ def sanitize_json(dataset: str, config: str, *, run: str = "", **places: str) ->
     return sanitize(Path(dataset), parse_json(SanitizeConfig, config, "sanitize"), run=run, **paths)
 
 
-def _findings(
-    dataset: Dataset, config: SanitizeConfig, trusted: Dataset | None, encoder: Encoder | None
-) -> tuple[list[Finding], list[Outcome], list[Detection]]:
+@dataclass(frozen=True)
+class _Found:
+    """What all checks said: findings, outcomes of the suite, the detectors' answers, features of one value."""
+
+    findings: FindingList
+    outcomes: list[Outcome]
+    detections: list[Detection]
+    constant: list[str]
+
+
+def _findings(given: DatasetReader, config: SanitizeConfig, trusted: Dataset | None, encoder: Encoder | None) -> _Found:
     """All findings; suite and detectors see the records that the constant checks leave."""
-    found = always(dataset, config, trusted)
-    passed = ~_leaving(dataset, found)
-    if passed.sum() < config.least_records:
+    checks = Checks(config, trusted)
+    for table in given.tables():
+        checks.add(table)
+    checks.settle(given.tables)
+    found = checks.findings
+    leaving = found.marked(*REMOVING)
+    passed = len(given) - len(leaving)
+    if passed < config.least_records:
         raise UnfitInput(
-            "sanitize",
-            f"{passed.sum()} of {len(dataset)} records with sound values",
-            f"at least {config.least_records}",
+            "sanitize", f"{passed} of {len(given)} records with sound values", f"at least {config.least_records}"
         )
-    suite = [*standard_suite(len(dataset.manifest.content.classes), config.least_records), *config.suite]
-    outcomes = _outcomes(dataset, passed, suite)
-    detections = detect(dataset, passed, trusted, config, encoder)
-    suspicious = [finding for detection in detections for finding in detection.findings]
-    return found + outcomes_findings(outcomes) + suspicious, outcomes, detections
+    suite = [*standard_suite(len(given.manifest.content.classes), config.least_records), *config.suite]
+    outcomes = _outcomes(given, leaving, passed, suite)
+    add_findings(found, outcomes)
+    detections: list[Detection] = []
+    if config.detectors:
+        whole = Dataset.load(given.folder)
+        detections = detect(whole, ~leaving.of(whole.table), trusted, config, encoder)
+        for detection in detections:
+            found.extend(detection.findings)
+    return _Found(found, outcomes, detections, checks.constant)
 
 
-def _outcomes(dataset: Dataset, passed: npt.NDArray[np.bool_], suite: list[dict[str, Any]]) -> list[Outcome]:
+def _contradicted(
+    given: DatasetReader, config: SanitizeConfig, trusted: Dataset | None, found: _Found
+) -> list[dict[str, Any]]:
+    """What is known of each annotator; the labels that their consensus contradicts join the findings."""
+    if not config.annotators.file:
+        return []
+    contradicted, annotators = findings_of(Dataset.load(given.folder), trusted, config.annotators)
+    found.findings.extend(contradicted)
+    return annotators
+
+
+def _outcomes(given: DatasetReader, leaving: Marked, passed: int, suite: list[dict[str, Any]]) -> list[Outcome]:
     """Of the suite; in chunks where one frame of all records would be large and the suite lets it be cut up."""
-    if passed.sum() <= CHUNK_ROWS or not in_chunks(suite):
-        return validate(frame(dataset, passed), suite)
-    places = np.array_split(np.flatnonzero(passed), -(-int(passed.sum()) // CHUNK_ROWS))
 
     def frames() -> Iterator[pd.DataFrame]:
-        for rows in places:
-            part = np.zeros(len(dataset), np.bool_)
-            part[rows] = True
-            yield frame(dataset, part)
+        for table in given.tables():
+            left = table.filter(pa.array(~leaving.of(table)))
+            for first in range(0, left.num_rows, CHUNK_ROWS):
+                yield table_frame(left.slice(first, CHUNK_ROWS))
 
-    return validate_chunks(frames, suite)
+    if passed > CHUNK_ROWS and in_chunks(suite):
+        return validate_chunks(frames, suite, distinct={RECORD_ID})  # the reader has seen each id once
+    if passed > WHOLE_ROWS:
+        whole = next(str(it["type"]) for it in suite if not in_chunks([it]))
+        raise UnfitInput(
+            f"expectation {whole}",
+            f"one about the distribution of a whole column, on {passed} records",
+            f"at most {WHOLE_ROWS} records for such a one, which cannot be evaluated in chunks",
+        )
+    return validate(pd.concat(list(frames()), ignore_index=True), suite)
 
 
 def _encoder(config: SanitizeConfig) -> Encoder | None:
@@ -160,45 +192,40 @@ def _parameters(config: SanitizeConfig, encoder: Encoder | None) -> dict[str, An
     return document
 
 
-def _leaving(dataset: Dataset, findings: list[Finding] | tuple[Finding, ...]) -> npt.NDArray[np.bool_]:
-    """Which records leave, (N,)."""
-    leave = np.zeros(len(dataset), np.bool_)
-    removed = sorted({finding.record_id for finding in findings if finding.action in REMOVING})
-    if removed:
-        leave[records.rows_of(dataset.table, removed)] = True
-    return leave
-
-
-def _require_enough(kept: Dataset, config: SanitizeConfig) -> None:
-    if len(kept) < config.least_records:
-        raise UnfitInput("sanitize", f"{len(kept)} records kept", f"at least {config.least_records}")
-    if len(np.unique(labels(kept))) < 2:
+def _require_enough(parts: Parts, config: SanitizeConfig) -> None:
+    if len(parts.kept) < config.least_records:
+        raise UnfitInput("sanitize", f"{len(parts.kept)} records kept", f"at least {config.least_records}")
+    if sum(group.kind == "class" and group.removed < group.records for group in parts.groups) < 2:
         raise UnfitInput("sanitize", "one class among the records kept", "at least two")
 
 
-def _document(
-    given: Dataset, parts: Split, outcomes: list[Outcome], groups: list[Removal], kept: Path, quarantine: Path
-) -> dict[str, Any]:
+def _document(found: _Found, parts: Parts, kept: Path, quarantine: Path) -> dict[str, Any]:
     reasons: Counter[str] = Counter()
     for by_reason in parts.kept.manifest.history.removed.values():
         reasons.update(by_reason)
-    flags = Counter(finding.reason for finding in parts.findings if finding.action == "flag")
     return {
         "dataset": _facts(parts.kept, kept),
         "quarantine": _facts(parts.quarantined, quarantine),
         "kept": len(parts.kept),
         "quarantined": len(parts.quarantined),
         "reasons": dict(sorted(reasons.items())),
-        "flagged": dict(sorted(flags.items())),
-        "constant": constant_columns(given),
-        "removed": [vars(group) for group in groups if group.removed],
+        "flagged": dict(sorted(parts.findings.counts("flag").items())),
+        "constant": found.constant,
+        "removed": [vars(group) for group in parts.groups if group.removed],
         "expectations": [
             {"type": it.type, "kwargs": it.kwargs, "evaluated": it.evaluated, "failing": len(it.failing)}
-            for it in outcomes
+            for it in found.outcomes
         ],
     }
 
 
-def _facts(dataset: Dataset, path: Path) -> dict[str, str]:
+def _facts(dataset: DatasetWriter, path: Path) -> dict[str, str]:
     manifest = dataset.manifest
     return {"path": str(path), "digest": manifest.digest, "content_digest": manifest.content_digest}
+
+
+def _page(given: DatasetReader, parts: Parts, found: _Found, config: SanitizeConfig) -> str:
+    from assay.sanitize.page import page_of
+
+    whole, split = sample(given, parts)
+    return page_of(whole, split, found.outcomes, parts.groups, config, found.detections)

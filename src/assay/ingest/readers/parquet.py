@@ -15,13 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assay.config.ingest import IngestConfig, Limits
-from assay.data.layout import part_rows
+from assay.data.parquet import tables_of
 from assay.errors import UnfitInput
 from assay.ingest.columns import plain_table
 from assay.ingest.rows import Delivery, Refusal, Refused, Rows, fetch_row
 from assay.ingest.unpack import require_size
-
-READ_BYTES = 2**20
 
 __all__ = ["Parquet"]
 
@@ -70,17 +68,15 @@ def _late(table: pa.Table, latest: str) -> npt.NDArray[np.bool_]:
 def _tables(path: Path, limits: Limits) -> Iterator[pa.Table]:
     """The table part by part, at least one, given up as soon as it exceeds a limit."""
     try:
-        with pq.ParquetFile(path, memory_map=False, buffer_size=READ_BYTES) as file:
-            if file.metadata.num_rows > limits.rows:
-                raise UnfitInput(str(path), f"{file.metadata.num_rows} rows", f"at most {limits.rows}")
-            size, given = 0, 0
-            for part in file.iter_batches(batch_size=part_rows(file.schema_arrow)):
-                size, given = size + part.nbytes, given + 1
-                if size > limits.file_bytes:
-                    got, fix = f"more than {limits.file_bytes} bytes unpacked", "Raise ingest.limits.file_bytes."
-                    raise UnfitInput(str(path), got, "less", fix)
-                yield pa.Table.from_batches([part], schema=file.schema_arrow)
-            if not given:
-                yield file.read()
+        rows = pq.read_metadata(path).num_rows
+        if rows > limits.rows:
+            raise UnfitInput(str(path), f"{rows} rows", f"at most {limits.rows}")
+        size = 0
+        for part in tables_of(path):
+            size += part.nbytes
+            if size > limits.file_bytes:
+                got, fix = f"more than {limits.file_bytes} bytes unpacked", "Raise ingest.limits.file_bytes."
+                raise UnfitInput(str(path), got, "less", fix)
+            yield part
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UnfitInput(str(path), " ".join(str(error).split())[:300], "a Parquet file") from error
