@@ -15,6 +15,7 @@ def sanitize(
     quarantine: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     page: dsl.Output[dsl.HTML],
+    docs: dsl.Output[dsl.HTML],
 ):
     """Check expectations on every record and divide the dataset.
 
@@ -27,6 +28,7 @@ def sanitize(
         quarantine: Records that leave, with their findings.
         metrics: Records kept and quarantined.
         page: Counts by source and reason, expectations, example records.
+        docs: Great Expectations' own page about the suite, to which `page` links.
     """
     from assay.sanitize.step import sanitize_json
 
@@ -37,6 +39,7 @@ def sanitize(
         quarantine=quarantine.path,
         calibration=calibration.path,
         page=page.path,
+        docs=docs.path,
         run=run,
     )
     metrics.log_metric("kept", document["kept"])

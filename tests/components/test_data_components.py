@@ -40,6 +40,7 @@ def test_both_bodies_write_their_outputs_and_what_the_page_shows(tmp_path: Path)
     first, second = artifact(dsl.Artifact, tmp_path, "quarantine"), artifact(dsl.Artifact, tmp_path, "left")
     counts, after = artifact(dsl.Metrics, tmp_path, "m1"), artifact(dsl.Metrics, tmp_path, "m2")
     summary, page = artifact(dsl.Markdown, tmp_path, "summary.md"), artifact(dsl.HTML, tmp_path, "page.html")
+    docs = artifact(dsl.HTML, tmp_path, "docs")
     ingest.python_func(
         sources=sources(tmp_path), config="", run="r1", dataset=made["dataset"], calibration=made["calibration"],
         holdout=made["holdout"], quarantine=first, metrics=counts, summary=summary,
@@ -48,11 +49,13 @@ def test_both_bodies_write_their_outputs_and_what_the_page_shows(tmp_path: Path)
     assert "| v/v | untrusted | 60 |" in Path(summary.path).read_text()
     sanitize.python_func(
         dataset=made["dataset"], calibration=made["calibration"], config='{"removal_cap": 0.2}', run="r1",
-        kept=made["kept"], quarantine=second, metrics=after, page=page,
+        kept=made["kept"], quarantine=second, metrics=after, page=page, docs=docs,
     )  # fmt: skip
     assert after.metadata == {"kept": 59, "quarantined": 1}
     assert Dataset.load(second.path).record_ids == ["v/v:7"]
     assert Path(page.path).read_text().startswith("<!DOCTYPE html>")
+    assert 'href="./docs"' in Path(page.path).read_text()
+    assert "Great Expectations" in Path(docs.path).read_text()
 
 
 @pytest.mark.parametrize("component", [ingest, sanitize], ids=["ingest", "sanitize"])

@@ -40,6 +40,7 @@ def sanitize(
     quarantine: Output[Artifact],
     metrics: Output[Metrics],
     page: Output[HTML],
+    docs: Output[HTML],
 ):
     if config:
         from assay import errors

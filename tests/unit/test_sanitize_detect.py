@@ -67,7 +67,7 @@ def test_suspicious_records_leave_and_the_document_states_the_rate(tmp_path: Pat
     assert facts["robust_z"]["rate"] == 0.01
     assert (facts["robust_z"]["calibration"], facts["robust_z"]["records"]) == (200, 200)
     page = (tmp_path / "page.html").read_text()
-    assert "robust_z: cut at" in page
+    assert "robust_z on features: cut at" in page
     assert "share of clean records, at most" in page
     back = release(tmp_path / "quarantine", tmp_path / "kept", tmp_path / "back")
     assert back["dataset"]["content_digest"] == given.manifest.content_digest

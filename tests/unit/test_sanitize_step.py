@@ -333,10 +333,43 @@ def test_the_page_shows_counts_expectations_and_pictures(tmp_path: Path) -> None
         "data:image/png;base64",
         "<svg",
         "59 kept, 1",
+        "By batch",
+        ">x.max</text>",  # the distribution that was found wanting
     ):
         assert words in page
     for outside in ("http://", "https://", "<script", "file://"):
         assert outside not in page.replace("http://www.w3.org/", "")
+
+
+def test_great_expectations_own_page_is_beside_the_report_and_can_neither_fetch_nor_run(tmp_path: Path) -> None:
+    """Its policy stands ahead of whatever Great Expectations, or a cell of a record, brings."""
+    words = ["red", "blue"] * 29 + ["</td><script>alert(1)</script>", "<img src=x onerror=alert(1)>"]
+    given = dataset(colour=words)
+    given.save(tmp_path / "in")
+    suite = [
+        {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "colour", "value_set": ["red", "blue"]}}
+    ]
+    (tmp_path / "pages").mkdir()
+    sanitize(
+        tmp_path / "in",
+        parse(SanitizeConfig, {"suite": suite}, "sanitize"),
+        kept=tmp_path / "kept",
+        quarantine=tmp_path / "quarantine",
+        page=tmp_path / "pages" / "page.html",
+        docs=tmp_path / "gx docs.html",
+    )
+    assert 'href="./../gx%20docs.html"' in (tmp_path / "pages" / "page.html").read_text()
+    text = (tmp_path / "gx docs.html").read_text()
+    assert "colour" in text
+    assert "Evaluated Expectations" in text
+    head = text[: text.index("<title>")]
+    assert head.split("<head>")[1].startswith(
+        '<meta charset="utf-8"><meta name="referrer" content="no-referrer"><meta http'
+    )
+    assert "default-src 'none'" in head
+    assert "script-src" not in text
+    before = [tag for tag in ("<script", "<link", "<img", "<iframe", "<base") if tag in head]
+    assert before == []
 
 
 def test_the_verb_answers_as_the_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

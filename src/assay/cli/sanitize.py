@@ -25,6 +25,9 @@ def command(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML of the section sanitize, or an assay.yaml.")] = None,
     page: Annotated[Path | None, typer.Option(help="HTML file for a report.")] = None,
+    docs: Annotated[
+        Path | None, typer.Option(help="HTML file for Great Expectations' own page, which the report links to.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check expectations on every record and divide the dataset."""
@@ -44,6 +47,7 @@ def command(
         quarantine=quarantine,
         calibration=trusted,
         page=page,
+        docs=docs,
     )
     failing = [
         f"  {it['type']:<48}{it['failing']:>9} of {it['evaluated']}" for it in document["expectations"] if it["failing"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -68,13 +68,20 @@ def standard_suite(classes: int, least_records: int) -> list[dict[str, Any]]:
     ]
 
 
-def validate(frame: pd.DataFrame, suite: Sequence[Mapping[str, Any]], *, part: bool = False) -> list[Outcome]:
+def validate(
+    frame: pd.DataFrame,
+    suite: Sequence[Mapping[str, Any]],
+    *,
+    part: bool = False,
+    show: Callable[[Any], object] | None = None,
+) -> list[Outcome]:
     """Evaluate a suite.
 
     Args:
         frame: scalars with a column ``record_id``; see `scalars.frame`.
         suite: configurations ``{"type": ..., "kwargs": {...}}``; not empty.
         part: whether the frame is a part of the records, of which a column may hold no value.
+        show: called with Great Expectations' own result, or None.
 
     Raises:
         UnknownName: no such expectation.
@@ -93,7 +100,10 @@ def validate(frame: pd.DataFrame, suite: Sequence[Mapping[str, Any]], *, part: b
         context.variables.progress_bars = ProgressBarsConfig(globally=False)
         asset = context.data_sources.add_pandas("records").add_dataframe_asset("records")
         batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame.reset_index(drop=True)})
-        results = batch.validate(expectations, result_format=COMPLETE).results
+        result = batch.validate(expectations, result_format=COMPLETE)
+    if show is not None:
+        show(result)
+    results = result.results
     ids = frame[RECORD_ID].to_numpy()
     if len(results) != len(suite):
         raise AssayError("sanitize", f"{len(results)} results of {len(suite)} expectations", "one each")

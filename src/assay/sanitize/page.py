@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from assay.sanitize.caps import Removal
 from assay.sanitize.checks import FORMULA, constant_columns
 from assay.sanitize.detect import Detection
 from assay.sanitize.expectations import Outcome
+from assay.sanitize.scalars import STATISTICS, frame
 
 EXAMPLES = 8
 COLUMNS = 8
@@ -35,6 +37,7 @@ def page_of(
     groups: list[Removal],
     config: SanitizeConfig,
     detections: Sequence[Detection] = (),
+    docs: str = "",
 ) -> str:
     """The whole page, self-contained.
 
@@ -45,12 +48,14 @@ def page_of(
         groups: removals of sources and classes.
         config: of the step, with the cap.
         detections: of the detectors.
+        docs: relative address of Great Expectations' own page, or empty.
     """
     removed = parts.kept.manifest.history.removed
     return html.page(
         "Sanitize",
         _answer(parts, [group for group in groups if not group.share <= config.removal_cap]),
         html.section("By source and reason", *_reasons(removed)),
+        html.section("By batch", _batches(given, parts), lead="What became of the records of every batch."),
         html.section(
             "Share removed",
             html.table(
@@ -59,17 +64,17 @@ def page_of(
             ),
             lead=f"More than a share of {config.removal_cap} of one source or class needs review.",
         ),
-        html.section("Expectations", _expectations(outcomes)),
+        html.section("Expectations", _expectations(outcomes), *_linked(docs)),
         html.section("Detectors", *_detectors(detections)),
         html.section("Examples", *_examples(given, parts), lead="The first records of each reason."),
-        html.section("Features", *_features(given, parts)),
+        html.section("Features", *_features(given, parts, outcomes), lead="Those that failed an expectation first."),
         lead=_lead(given),
     )
 
 
 def _lead(given: Dataset) -> str:
     records = given.manifest.content.records
-    shown = f" Examples and features are those of the first {len(given)}." if len(given) < records else ""
+    shown = f" Flags, reasons, examples and features are those of the first {len(given)}." if len(given) < records else ""
     return f"{records} records of dataset {given.manifest.digest[:12]}.{shown}"
 
 
@@ -89,12 +94,35 @@ def _reasons(removed: Mapping[str, Mapping[str, int]]) -> list[Markup]:
     return [table, html.figure(plots.bars(removed, title="Records removed by source"))] if rows else [table]
 
 
+def _batches(given: Dataset, parts: Split) -> Markup:
+    """Records that left, were flagged and were downweighted, by batch, with the reasons; worst first."""
+    said: dict[str, dict[str, set[str]]] = {}
+    for finding in parts.findings:
+        batch = finding.record_id.rpartition(":")[0]
+        said.setdefault(batch, {}).setdefault(finding.action, set()).add(finding.record_id)
+        said[batch].setdefault("why", set()).add(finding.reason)
+    left = {(share.source, share.batch): share.records for share in parts.quarantined.manifest.history.sources}
+    rows: list[list[Any]] = []
+    for share in given.manifest.history.sources:
+        of = said.get(f"{share.source}/{share.batch}", {})
+        counts = [left.get((share.source, share.batch), 0), *(len(of.get(it, ())) for it in ("flag", "downweight"))]
+        rows.append([f"{share.source}/{share.batch}", share.records, *counts, ", ".join(sorted(of.get("why", ())))])
+    rows.sort(key=lambda row: -row[2])
+    return html.table(["batch", "records", "left", "flagged", "downweighted", "reasons"], rows)
+
+
 def _expectations(outcomes: list[Outcome]) -> Markup:
     rows = [
         [it.type, json.dumps(it.kwargs, ensure_ascii=False), it.evaluated or "whole table", len(it.failing)]
         for it in outcomes
     ]
     return html.table(["expectation", "settings", "evaluated", "failing"], rows)
+
+
+def _linked(docs: str) -> list[Markup]:
+    """A link to the page beside this one."""
+    address = Markup('<p><a href="{}">Great Expectations\u2019 own page about this suite</a></p>')
+    return [address.format(f"./{quote(docs)}")] if docs else []
 
 
 def _detectors(detections: Sequence[Detection]) -> list[Markup]:
@@ -104,7 +132,7 @@ def _detectors(detections: Sequence[Detection]) -> list[Markup]:
         for it in detections
     ]
     columns = ["detector", "on", "share of clean records, at most", "trusted records", "records", "suspicious"]
-    shown = [html.figure(_scores(it)) for it in detections if it.findings]
+    shown = [html.figure(_scores(it), f"{it.name} on {it.on}: cut at {it.cut:.4g}") for it in detections if it.findings]
     return [html.table(columns, rows), *shown] if rows else [html.missing("Detectors", "none configured")]
 
 
@@ -119,7 +147,7 @@ def _examples(given: Dataset, parts: Split) -> list[Markup]:
     """The first records of every reason: as pictures where they are images, else as a table of cells."""
     by_reason: dict[str, list[str]] = {}
     for finding in parts.findings:
-        if finding.action in (*REMOVING, "flag"):
+        if finding.action in (*REMOVING, "flag", "downweight"):
             by_reason.setdefault(finding.reason, []).append(finding.record_id)
     place = {name: row for row, name in enumerate(given.record_ids)}
     shown = []
@@ -169,18 +197,33 @@ def _in_unit(raw: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return (pixels - low) / max(high - low, 1e-12)
 
 
-def _features(given: Dataset, parts: Split) -> list[Markup]:
+def _features(given: Dataset, parts: Split, outcomes: list[Outcome]) -> list[Markup]:
     constant = constant_columns(given)
-    numeric = [name for name in given.feature_names if _numeric(given.table[name])][:HISTOGRAMS]
-    shown = [html.figure(_histogram(name, parts)) for name in numeric]
     said = f"One value only, so nothing can be learnt from them: {', '.join(constant)}."
     notes = [html.paragraph(said)] if constant else []
+    failing = [str(it.kwargs["column"]) for it in outcomes if it.failing and "column" in it.kwargs]
+    numeric = [name for name in given.feature_names if _numeric(given.table[name])]
+    first = [name for name in dict.fromkeys(failing) if name in numeric]
+    shown = [
+        _histogram(name, *(_values(part.table[name]) for part in (parts.kept, parts.quarantined)))
+        for name in [*first, *(name for name in numeric if name not in first)][:HISTOGRAMS]
+    ]
+    images = [name for name in given.feature_names if isinstance(given.table[name].type, pa.FixedShapeTensorType)]
+    of_images = [f"{name}.{statistic}" for name in images for statistic in STATISTICS]
+    shown = [*_statistics([name for name in dict.fromkeys(failing) if name in of_images], parts), *shown]
     return [*notes, *(shown or [html.missing("Histograms", "no numeric feature")])]
 
 
-def _histogram(name: str, parts: Split) -> Markup:
-    values = {kind: _values(part.table[name]) for kind, part in (("kept", parts.kept), ("left", parts.quarantined))}
-    return plots.histogram(values, title=name, axis=name)
+def _statistics(names: list[str], parts: Split) -> list[Markup]:
+    """Of the statistics of images that an expectation was about, such as ``image.mean``."""
+    if not names:
+        return []
+    frames = [frame(part, np.ones(len(part), np.bool_)) for part in (parts.kept, parts.quarantined)]
+    return [_histogram(name, *(part[name].to_numpy(np.float64) for part in frames)) for name in names]
+
+
+def _histogram(name: str, kept: npt.NDArray[np.float64], left: npt.NDArray[np.float64]) -> Markup:
+    return html.figure(plots.histogram({"kept": kept, "left": left}, title=name, axis=name))
 
 
 def _values(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:

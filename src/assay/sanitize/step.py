@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -35,6 +36,7 @@ from assay.sanitize.checks import Checks
 from assay.sanitize.chunks import in_chunks, validate_chunks
 from assay.sanitize.detect import Detection, detect
 from assay.sanitize.divide import Parts, divided, sample
+from assay.sanitize.docs import NONE, data_docs
 from assay.sanitize.encoder import Encoder, load_encoder
 from assay.sanitize.expectations import Outcome, add_findings, standard_suite, validate
 from assay.sanitize.scalars import RECORD_ID, table_frame
@@ -53,6 +55,7 @@ def sanitize(
     quarantine: Path,
     calibration: Path | None = None,
     page: Path | None = None,
+    docs: Path | None = None,
     run: str = "",
 ) -> dict[str, Any]:
     """Divide a dataset into plausible records and the rest.
@@ -64,6 +67,8 @@ def sanitize(
         quarantine: folder for those that leave, with ``findings.parquet``.
         calibration: folder of trusted records, whose copies in the dataset are flagged; or None.
         page: file for a report; also written when the caps are exceeded, for the review.
+        docs: HTML file for Great Expectations' own page about the suite, to which the report links; or None. For a
+            table that is validated in chunks it says that there is none.
         run: id of the pipeline run.
 
     Returns:
@@ -83,13 +88,13 @@ def sanitize(
         encoder = _encoder(config)
         if encoder is not None:
             record.reads("model", encoder.digest, "encoder")
-        found = _findings(given, config, trusted, encoder)
+        found = _findings(given, config, trusted, encoder, docs)
         annotators = _contradicted(given, config, trusted, found)
         parts = divided(
             given, found.findings, _parameters(config, encoder), {"kept": kept, "quarantine": quarantine}, files
         )
         if page is not None:
-            write_file(page, _page(given, parts, found, config).encode())
+            write_file(page, _page(given, parts, found, config, _link(page, docs)).encode())
         require_caps(parts.groups, config.removal_cap)
         _require_enough(parts, config)
         parts.quarantined.require_room()
@@ -120,7 +125,9 @@ class _Found:
     constant: list[str]
 
 
-def _findings(given: DatasetReader, config: SanitizeConfig, trusted: Dataset | None, encoder: Encoder | None) -> _Found:
+def _findings(
+    given: DatasetReader, config: SanitizeConfig, trusted: Dataset | None, encoder: Encoder | None, docs: Path | None
+) -> _Found:
     """All findings; suite and detectors see the records that the constant checks leave."""
     checks = Checks(config, trusted)
     for table in given.tables():
@@ -134,7 +141,7 @@ def _findings(given: DatasetReader, config: SanitizeConfig, trusted: Dataset | N
             "sanitize", f"{passed} of {len(given)} records with sound values", f"at least {config.least_records}"
         )
     suite = [*standard_suite(len(given.manifest.content.classes), config.least_records), *config.suite]
-    outcomes = _outcomes(given, leaving, passed, suite)
+    outcomes = _outcomes(given, leaving, passed, suite, docs)
     add_findings(found, outcomes)
     detections: list[Detection] = []
     if config.detectors:
@@ -156,7 +163,9 @@ def _contradicted(
     return annotators
 
 
-def _outcomes(given: DatasetReader, leaving: Marked, passed: int, suite: list[dict[str, Any]]) -> list[Outcome]:
+def _outcomes(
+    given: DatasetReader, leaving: Marked, passed: int, suite: list[dict[str, Any]], docs: Path | None
+) -> list[Outcome]:
     """Of the suite; in chunks where one frame of all records would be large and the suite lets it be cut up."""
 
     def frames() -> Iterator[pd.DataFrame]:
@@ -166,6 +175,8 @@ def _outcomes(given: DatasetReader, leaving: Marked, passed: int, suite: list[di
                 yield table_frame(left.slice(first, CHUNK_ROWS))
 
     if passed > CHUNK_ROWS and in_chunks(suite):
+        if docs is not None:
+            write_file(docs, NONE)
         return validate_chunks(frames, suite, distinct={RECORD_ID})  # the reader has seen each id once
     if passed > WHOLE_ROWS:
         whole = next(str(it["type"]) for it in suite if not in_chunks([it]))
@@ -174,7 +185,15 @@ def _outcomes(given: DatasetReader, leaving: Marked, passed: int, suite: list[di
             f"one about the distribution of a whole column, on {passed} records",
             f"at most {WHOLE_ROWS} records for such a one, which cannot be evaluated in chunks",
         )
-    return validate(pd.concat(list(frames()), ignore_index=True), suite)
+    show = None if docs is None else (lambda result: write_file(docs, data_docs(result)))
+    return validate(pd.concat(list(frames()), ignore_index=True), suite, show=show)
+
+
+def _link(page: Path, docs: Path | None) -> str:
+    """From the report to the data docs; empty where there are none."""
+    if docs is None:
+        return ""
+    return Path(os.path.relpath(docs.absolute(), page.absolute().parent)).as_posix()
 
 
 def _encoder(config: SanitizeConfig) -> Encoder | None:
@@ -224,8 +243,8 @@ def _facts(dataset: DatasetWriter, path: Path) -> dict[str, str]:
     return {"path": str(path), "digest": manifest.digest, "content_digest": manifest.content_digest}
 
 
-def _page(given: DatasetReader, parts: Parts, found: _Found, config: SanitizeConfig) -> str:
+def _page(given: DatasetReader, parts: Parts, found: _Found, config: SanitizeConfig, docs: str) -> str:
     from assay.sanitize.page import page_of
 
     whole, split = sample(given, parts)
-    return page_of(whole, split, found.outcomes, parts.groups, config, found.detections)
+    return page_of(whole, split, found.outcomes, parts.groups, config, found.detections, docs)
