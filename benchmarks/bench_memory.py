@@ -1,11 +1,9 @@
 """Peak memory and time of `assay ingest` and `assay sanitize` on a table larger than memory should have to hold.
 
-    python benchmarks/bench_memory.py [rows] [csv|parquet] [s3]
+    python benchmarks/bench_memory.py [rows] [csv|parquet]
 
 Each runs as its own process, as a user starts it; the peak is what the kernel says of it when it ends (``ru_maxrss``, all
-pages it held at once, those of files included). The input is made by another process. With ``s3`` it lies in a bucket of
-moto's server, which is a process of its own too.
-"""
+pages it held at once, those of files included). The input is made by another process."""
 
 from __future__ import annotations
 
@@ -64,7 +62,9 @@ def measured(argv: list[str], folder: Path) -> tuple[dict[str, object], float, f
     home = {**os.environ, "ASSAY_HOME": str(folder / ".assay")}
     start = time.monotonic()
     with (folder / "answer.json").open("w+") as answer:
-        process = subprocess.Popen([str(Path(sys.executable).with_name("assay")), *argv, "--json"], stdout=answer, env=home, cwd=folder)
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("assay")), *argv, "--json"], stdout=answer, env=home, cwd=folder
+        )
         _, status, usage = os.wait4(process.pid, 0)
         answer.seek(0)
         text = answer.read()
@@ -79,7 +79,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as made:
         folder = Path(made)
         for name, count, seed in (("v", rows, SEED), ("t", TRUSTED, SEED + 1)):
-            subprocess.run([sys.executable, __file__, "--make", f"{folder}/{name}.{kind}", f"{count}", f"{seed}"], check=True)
+            subprocess.run(
+                [sys.executable, __file__, "--make", f"{folder}/{name}.{kind}", f"{count}", f"{seed}"], check=True
+            )
         limits = {"file_bytes": 2**36, "rows": max(rows, TRUSTED)}
         (folder / "ingest.yaml").write_text(json.dumps({"limits": limits}))
         (folder / "sanitize.yaml").write_text(json.dumps({"suite": SUITE}))

@@ -70,6 +70,7 @@ class Checks:
             return
         given = (_contents(table) for table in tables())
         again, first = self._repeats.settled(given), 0
+        self._repeats = Repeats()  # its hashes are no longer needed
         for table in tables() if again.any() else ():
             self._finds(table, again[first : first + table.num_rows], "duplicate_record", self._duplicates)
             first += table.num_rows

@@ -6,6 +6,7 @@ naming records, and the share of failures that ``mostly`` forgives, which is qua
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import warnings
@@ -108,6 +109,9 @@ def validate(
     if len(results) != len(suite):
         raise AssayError("sanitize", f"{len(results)} results of {len(suite)} expectations", "one each")
     outcomes = [_outcome(result, ids, part) for result in results]
+    if part:  # its objects refer to one another, and would keep the frames of many parts until they are looked for
+        del context, asset, batch, results
+        gc.collect()
     return outcomes if part else [require_outcome(outcome) for outcome in outcomes]
 
 
