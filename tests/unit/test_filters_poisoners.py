@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from assay import catalog
 from assay.errors import UnfitInput
-from assay.poison import Blended, Columns, Patch, Sinusoidal, Stripe, Trigger, Warp, flip_labels, plant
+from assay.poison import (
+    Blended,
+    Columns,
+    Patch,
+    Sinusoidal,
+    Stripe,
+    Trigger,
+    Warp,
+    blended_pieces,
+    flip_labels,
+    neighbourhood,
+    patch_pieces,
+    plant,
+    plant_adaptive,
+)
 from assay.poison.draw import Kind, draw
 
 OF_TABLES = ("columns",)
@@ -153,6 +169,8 @@ def test_more_than_there_are_candidates_is_refused() -> None:
         Patch(size=7),
         Blended(strength=0),
         Blended(strength=1.1),
+        Blended(grid=7),
+        Blended(grid=2, cells=(4,)),
         Stripe(period=0),
         Stripe(period=7),
         Warp(strength=0),
@@ -168,6 +186,75 @@ def test_a_trigger_that_does_not_fit_is_refused(trigger: Trigger) -> None:
 def test_only_images_can_be_stamped(trigger: Trigger) -> None:
     with pytest.raises(UnfitInput, match="N, C, H, W"):
         trigger(np.zeros((4, 8), np.float32))
+
+
+def test_a_blend_into_cells_is_the_whole_blend_there_and_nothing_elsewhere() -> None:
+    images = scene()[0]
+    whole = Blended(strength=0.4, pattern_seed=3)
+    part = replace(whole, grid=2, cells=(1, 2))(images)
+    expected = images.copy()
+    expected[:, :, :4, 3:], expected[:, :, 4:, :3] = whole(images)[:, :, :4, 3:], whole(images)[:, :, 4:, :3]
+    np.testing.assert_allclose(part, expected, atol=1e-7)
+    np.testing.assert_array_equal(replace(whole, grid=3)(images), whole(images))
+
+
+def test_the_pieces_of_a_blend_together_are_the_whole_blend() -> None:
+    images, whole = scene()[0], Blended(pattern_seed=1)
+    stamped = images
+    for piece in blended_pieces(whole):
+        stamped = piece(stamped)
+    np.testing.assert_array_equal(stamped, whole(images))
+
+
+def test_what_is_done_before_stamping_sees_the_chosen_records_with_their_labels() -> None:
+    images, labels = scene()
+    seen = []
+
+    def darken(some: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        seen.append(answers.tolist())
+        return some / 2
+
+    options = {"target": 1, "count": 4, "generator": np.random.default_rng(0), "clean_label": True, "before": darken}
+    found = plant(images, labels, Patch(size=1), **options)
+    assert seen == [[1] * 4]
+    assert (found.labels == labels).all()
+    np.testing.assert_array_equal(found.images[found.planted], Patch(size=1)(images[found.planted] / 2))
+
+
+def test_adaptive_poison_shows_each_record_some_pieces_and_half_of_it_keeps_its_label() -> None:
+    images, labels = scene()
+    pieces = patch_pieces(2, 9.0)
+    among = np.arange(40) < 36
+    options = {"target": 2, "count": 10, "cover": 8, "generator": np.random.default_rng(0), "among": among}
+    found = plant_adaptive(images, labels, pieces, together=1, **options)
+    touched = (found.images != images).any(axis=(1, 2, 3))
+    assert (touched == (found.planted | found.covering)).all()
+    assert not (found.planted & found.covering).any()
+    assert (found.planted.sum(), found.covering.sum()) == (10, 8)
+    assert among[touched].all()
+    assert (labels[touched] != 2).all()
+    assert (found.labels == np.where(found.planted, 2, labels)).all()
+    assert ((found.images == 9).sum(axis=(1, 2, 3))[touched] == 2 * 2 * 2).all()  # one corner, two channels
+    corners = {tuple(np.argwhere(picture == 9)[0]) for picture in found.images[touched]}
+    assert len(corners) == 4
+
+
+@pytest.mark.parametrize("change", [{"count": 0}, {"count": 31}, {"cover": 21}, {"together": 5}, {"together": 0}])
+def test_more_adaptive_poison_than_there_are_records_or_pieces_is_refused(change: dict[str, int]) -> None:
+    images, labels = scene()
+    options = {"target": 2, "count": 10, "cover": 8, "together": 1} | change
+    with pytest.raises(UnfitInput, match="adaptive"):
+        plant_adaptive(images, labels, patch_pieces(1, 1.0), generator=np.random.default_rng(0), **options)
+
+
+def test_a_neighbourhood_is_a_record_and_the_nearest_to_it() -> None:
+    line = np.arange(30.0)[:, None]
+    for seed in range(5):
+        inside = np.flatnonzero(neighbourhood(line, count=7, generator=np.random.default_rng(seed)))
+        assert len(inside) == 7
+        assert np.ptp(inside) == 6
+    with pytest.raises(UnfitInput, match="1 to 30"):
+        neighbourhood(line, count=31, generator=np.random.default_rng(0))
 
 
 def test_columns_are_set_and_the_others_stay() -> None:

@@ -5,7 +5,8 @@ Each takes features and labels, changes nothing in place, and draws only from th
 
 from __future__ import annotations
 
-from assay.poison.flips import flip_labels
+from assay.poison.adaptive import Adaptive, blended_pieces, patch_pieces, plant_adaptive
+from assay.poison.flips import flip_labels, neighbourhood
 from assay.poison.plant import Planted, plant
 from assay.poison.triggers import Trigger
 from assay.poison.triggers.blended import Blended
@@ -16,6 +17,7 @@ from assay.poison.triggers.stripe import Stripe
 from assay.poison.triggers.warp import Warp
 
 __all__ = [
+    "Adaptive",
     "Blended",
     "Columns",
     "Corner",
@@ -25,6 +27,10 @@ __all__ = [
     "Stripe",
     "Trigger",
     "Warp",
+    "blended_pieces",
     "flip_labels",
+    "neighbourhood",
+    "patch_pieces",
     "plant",
+    "plant_adaptive",
 ]

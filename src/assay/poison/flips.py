@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from assay.errors import UnfitInput
 
-__all__ = ["flip_labels"]
+__all__ = ["flip_labels", "neighbourhood"]
 
 
 def flip_labels(
@@ -19,7 +21,9 @@ def flip_labels(
     target: int | None = None,
     among: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Give ``count`` records another label.
+    """Give ``count`` records another label: availability poison at random, targeted poison with a ``target``.
+
+    Subpopulation poison is that ``among`` a `neighbourhood`.
 
     Args:
         labels: (N,) int64 in [0, classes); not modified.
@@ -45,3 +49,31 @@ def flip_labels(
     flipped[chosen] = (labels[chosen] + shift) % classes if target is None else target
     mask[chosen] = True
     return flipped, mask
+
+
+def neighbourhood(
+    features: npt.NDArray[np.floating[Any]], *, count: int, generator: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """A subpopulation to poison: a random record and those nearest to it.
+
+    Args:
+        features: (N, ...) of any shape; distances are Euclidean.
+        count: how many records it has.
+        generator: draws the record in the middle.
+
+    Returns:
+        (N,) bool, ``count`` of them true.
+
+    Raises:
+        UnfitInput: more records than there are.
+
+    Reference: Jagielski, Severi, Pousette Harger and Oprea. Subpopulation Data Poisoning Attacks. CCS 2021.
+        arXiv:2006.14026, the variant that matches clusters.
+    """
+    if not 1 <= count <= len(features):
+        raise UnfitInput("subpopulation", f"{count} records", f"1 to {len(features)}")
+    rows = features.reshape(len(features), -1).astype(np.float64)
+    distance = ((rows - rows[generator.integers(len(rows))]) ** 2).sum(axis=1)
+    inside = np.zeros(len(rows), dtype=np.bool_)
+    inside[np.argsort(distance, kind="stable")[:count]] = True
+    return inside

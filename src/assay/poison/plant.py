@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ def plant(
     generator: np.random.Generator,
     among: npt.NDArray[np.bool_] | None = None,
     clean_label: bool = False,
+    before: Callable[[Images, npt.NDArray[np.int64]], Images] | None = None,
 ) -> Planted:
     """Plant a backdoor that makes a model answer ``target`` where it sees the trigger.
 
@@ -43,6 +45,9 @@ def plant(
         generator: draws which.
         among: (N,) bool, the records an attacker controls; default all.
         clean_label: stamp records of the target class and leave their label, instead of relabelling records of others.
+        before: what is done to the chosen records, with their own labels, before they are stamped. With an adversarial
+            perturbation, which makes their content hard to learn from, clean-label poison is that of Turner, Tsipras
+            and Madry. Label-Consistent Backdoor Attacks. 2019. arXiv:1912.02771.
 
     Raises:
         UnfitInput: fewer candidates than ``count``.
@@ -53,5 +58,6 @@ def plant(
         raise UnfitInput("planted records", str(count), f"1 to {len(candidates)}, the records that can be planted")
     chosen = np.sort(generator.choice(candidates, count, replace=False))
     stamped, relabelled, planted = images.copy(), labels.copy(), np.zeros(len(labels), dtype=np.bool_)
-    stamped[chosen], relabelled[chosen], planted[chosen] = trigger(images[chosen]), target, True
+    own = images[chosen] if before is None else before(images[chosen], labels[chosen])
+    stamped[chosen], relabelled[chosen], planted[chosen] = trigger(own), target, True
     return Planted(stamped, relabelled, planted)
