@@ -4,11 +4,11 @@
     python benchmarks/bench_filter_frontier.py --more N [--kinds sig,adap_patch] [--out FILE]
 
 1,200 digits of three sources, one of which is the attacker's; 250 trusted ones; the rest for testing. Poison: a patch
-with another label (which does not hide, for comparison), sine waves and adversarially perturbed patches on pictures that
-keep their label, Adap-Blend and Adap-Patch. Filters: assay with and without trusted records; plain spectral signatures
-and the quantum entropy score of SPECTRE, which are told the class and take 1.5 times as many records out of it as were
-planted; activation clustering as the Adversarial Robustness Toolbox does it (the smaller of two clusters of every class,
-where it is at most 35 %). The last three look at the same activations as assay.
+with another label (which does not hide, for comparison), sine waves and adversarially perturbed patches on pictures
+that keep their label, Adap-Blend and Adap-Patch. Filters: assay with and without trusted records; plain spectral
+signatures and the quantum entropy score of SPECTRE, which are told the class and take 1.5 times as many records out of
+it as were planted; activation clustering as the Adversarial Robustness Toolbox does it (the smaller of two clusters of
+every class, where it is at most 35 %). The last three look at the same activations as assay.
 
 After that a model is trained on what stays: how often the whole trigger still succeeds, and its clean accuracy; beside
 what it is with no filter, and with all that was planted gone.
@@ -16,8 +16,8 @@ what it is with no filter, and with all that was planted gone.
 Label flips of 2, 5 and 10 % of all records, at random and to one class, in one source and in all alike, beside
 confident learning (cross-fitted logistic regression, a margin above 0): recall and precision.
 
-One JSON line a kind and filter, pooled with exact intervals; exits 1 where on some poison assay with trusted records has
-a lower recall less share of clean records lost than a published filter.
+One JSON line a kind and filter, pooled with exact intervals; exits 1 where on some poison assay with trusted records
+has a lower recall less share of clean records lost than a published filter.
 """
 
 from __future__ import annotations
