@@ -13,11 +13,12 @@ from torch import nn
 from assay import canonical, catalog
 from assay.attacks.geometry import project, random_start, size, steepest
 from assay.attacks.objective import fooled, log_odds, margin
+from assay.attacks.starts import tiled_start
 from assay.errors import UnfitInput, UnknownName
 from assay.threat import ThreatModel
 
 ATTACKS = catalog.names("attacks")
-NORMS = ["linf", "l2"]
+NORMS = ["linf", "l2", "l1"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -159,7 +160,6 @@ def test_says_what_is_wrong_with_its_arguments(name):
         "y: got torch.float32": (model, x, y.float(), threat),
         "y: got torch.int64 of shape": (model, x, y[:3], threat),
         "y: got classes": (model, x, y + 5, threat),
-        "threat.norm: got l1": (model, x, y, ThreatModel(norm="l1", epsilon=0.1)),
         "threat.norm: got l0": (model, x, y, ThreatModel(norm="l0", epsilon=1.0)),
         "threat: got targeted": (model, x, y, ThreatModel(epsilon=0.1, goal="targeted")),
         "model: got training mode": (network((1, 6, 6), 3).train(), x, y, threat),
@@ -219,8 +219,8 @@ def test_start_and_projection_stay_in_ball_and_box(norm, epsilon, width, seed, d
     generator = rng(seed)
     x, threat = torch.rand(5, width, generator=generator, dtype=dtype), ThreatModel(norm=norm, epsilon=epsilon)
     far = x + 3 * torch.randn(5, width, generator=generator, dtype=dtype)
-    for point in (random_start(threat, x, generator), project(threat, x, far)):
-        assert (size(threat, point - x) <= epsilon + width * torch.finfo(dtype).eps).all()
+    for point in (random_start(threat, x, generator), tiled_start(threat, x, generator), project(threat, x, far)):
+        assert (size(threat, point - x) <= epsilon + 2 * width * torch.finfo(dtype).eps).all()
         assert point.min() >= 0
         assert point.max() <= 1
 
@@ -238,7 +238,7 @@ def test_no_attack_ever_leaves_ball_and_box(name, norm, epsilon, seed):
     assert x_adv.max() <= 1
 
 
-@pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2), ("l1", torch.inf)])
 def test_the_steepest_step_attains_the_dual_norm_even_of_tiny_gradients(norm, dual):
     gradient = torch.randn(9, 2, 3, generator=rng(), dtype=torch.float32)
     threat = ThreatModel(norm=norm, epsilon=0.1)
@@ -250,6 +250,18 @@ def test_the_steepest_step_attains_the_dual_norm_even_of_tiny_gradients(norm, du
     assert torch.equal(steepest(threat, torch.zeros(2, 3)), torch.zeros(2, 3))
 
 
+def test_a_tiled_start_is_a_corner_of_the_ball_that_is_constant_over_tiles():
+    x = torch.full((300, 2, 28, 28), 0.5, dtype=torch.float64)
+    delta = tiled_start(ThreatModel(epsilon=0.1), x, rng()) - x
+    torch.testing.assert_close(delta.abs(), torch.full_like(delta, 0.1))
+    changes = (delta.diff(dim=3) != 0).any(dim=(1, 2)).sum(1)
+    assert set(changes.tolist()) >= {0, 1, 2, 3, 4}
+    assert changes.max() == 6  # of seven tiles in a row
+    assert delta.mean().abs() < 0.1 * 5 * (300 * 2 * 49 / 7) ** -0.5
+    table = tiled_start(ThreatModel(norm="l2", epsilon=0.1), x[..., 0, 0], rng()) - x[..., 0, 0]
+    torch.testing.assert_close(table.norm(dim=1), torch.full((300,), 0.1, dtype=torch.float64))
+
+
 def test_the_random_start_is_uniform_in_the_ball():
     """Reference: in d dimensions the share within radius r is r**d; Kolmogorov-Smirnov at a chance below 1e-6."""
     from scipy.stats import kstest
@@ -258,5 +270,9 @@ def test_the_random_start_is_uniform_in_the_ball():
     delta = random_start(threat, x, rng(3))
     assert kstest((size(threat, delta) / 0.5).numpy() ** 3, "uniform").pvalue > 1e-6
     assert delta.mean(0).abs().max() < 0.03
+    threat = ThreatModel(norm="l1", epsilon=0.5, bounds=(-1.0, 1.0))
+    delta = random_start(threat, x, rng(5))
+    assert kstest((size(threat, delta) / 0.5).numpy() ** 3, "uniform").pvalue > 1e-6
+    assert kstest(1 - (1 - delta[:, 0].abs().numpy() / 0.5) ** 3, "uniform").pvalue > 1e-6
     linf = random_start(ThreatModel(epsilon=0.5, bounds=(-1.0, 1.0)), x, rng(4))
     assert kstest(linf.flatten().numpy() + 0.5, "uniform").pvalue > 1e-6

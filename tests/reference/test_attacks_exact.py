@@ -25,7 +25,7 @@ from assay.attacks.apgd import APGD, checkpoints
 from assay.attacks.apgd_targeted import APGDTargeted
 from assay.attacks.fab import FAB, to_plane
 from assay.attacks.fgsm import FGSM
-from assay.attacks.geometry import project, random_start, size, steepest
+from assay.attacks.geometry import ahead, project, random_start, size, steepest
 from assay.attacks.objective import aimed, dlr, log_odds, margin, probability_margin
 from assay.attacks.pgd import PGD
 from assay.attacks.square import Square
@@ -417,11 +417,14 @@ def no_halving(at, window):
 
 
 APGD_MUTANTS = {
-    "sign flipped": ("steepest", lambda threat, gradient: -steepest(threat, gradient)),
+    "sign flipped": ("ahead", lambda threat, here, gradient, length: ahead(threat, here, -gradient, length)),
     "one tiny step": ("_step", lambda best, at, *rest: at),
     "no projection": ("project", lambda threat, x, x_adv: x_adv.clamp(*threat.bounds)),
     "never halves its step": ("_check", no_halving),
-    "gradient of noise": ("steepest", lambda threat, gradient: steepest(threat, torch.randn_like(gradient))),
+    "gradient of noise": (
+        "ahead",
+        lambda threat, here, gradient, length: ahead(threat, here, torch.randn_like(gradient), length),
+    ),
 }
 
 

@@ -10,13 +10,16 @@ import torch
 from torch import nn
 
 from assay.attacks.best import Ascended, Best
-from assay.attacks.geometry import project, random_start, require_fit, steepest
+from assay.attacks.geometry import ahead, project, require_fit
 from assay.attacks.objective import Loss
+from assay.attacks.starts import Start, begin
 from assay.errors import UnfitInput
 from assay.threat import ThreatModel
 
 MOMENTUM = 0.75
 RISING = 0.75
+FIRST_STEP = {"linf": 2.0, "l2": 2.0, "l1": 1.0}
+"""In units of epsilon; for L1 that of Croce and Hein, Mind the box, ICML 2021."""
 
 __all__ = ["APGD", "ascend", "checkpoints"]
 
@@ -29,6 +32,7 @@ class APGD:
         steps: gradient steps per restart; one forward and one backward pass each, and one more of each to begin.
         restarts: independent random starts.
         loss: as in PGD; ``ce`` and ``dlr`` are those of AutoAttack.
+        start: ``uniform`` in the ball, or at a corner of it that is constant over ``tiles`` (see `tiled_start`).
         drop: let a record leave the batch once it is misclassified.
 
     Call with: as PGD.
@@ -46,6 +50,7 @@ class APGD:
     steps: int = 100
     restarts: int = 1
     loss: Loss = "ce"
+    start: Start = "uniform"
     drop: bool = False
 
     def __post_init__(self) -> None:
@@ -60,7 +65,7 @@ class APGD:
         x = x.detach()
         best = Best(model, x, y, self.loss, drop=self.drop)
         for _ in range(self.restarts):
-            ascend(best, x, threat, random_start(threat, x, generator), self.steps)
+            ascend(best, x, threat, begin(self.start, threat, x, generator), self.steps)
         return best.x_adv
 
 
@@ -129,15 +134,16 @@ def checkpoints(steps: int) -> list[int]:
 
 def _begin(best: Best, x: torch.Tensor, here: torch.Tensor, threat: ThreatModel, ascended: Ascended | None) -> _State:
     gradient, loss = best.gradient(here, ascended)
-    step = torch.full((len(x), *(1 for _ in x.shape[1:])), 2 * threat.epsilon, dtype=x.dtype, device=x.device)
+    length = FIRST_STEP[threat.norm] * threat.epsilon
+    step = torch.full((len(x), *(1 for _ in x.shape[1:])), length, dtype=x.dtype, device=x.device)
     none = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     return _State(x, here, here, gradient, loss, here, gradient, loss, step, none.long(), loss, none)
 
 
 def _step(best: Best, at: _State, threat: ThreatModel, new: float, ascended: Ascended | None) -> _State:
     """One step and its momentum (eq. 3 and 4), and what is found there."""
-    ahead = project(threat, at.x, at.here + at.step * steepest(threat, at.gradient))
-    here = project(threat, at.x, at.here + new * (ahead - at.here) + (1 - new) * (at.here - at.before))
+    moved = project(threat, at.x, ahead(threat, at.here, at.gradient, at.step))
+    here = project(threat, at.x, at.here + new * (moved - at.here) + (1 - new) * (at.here - at.before))
     gradient, loss = best.gradient(here, ascended)
     better = loss > at.top_loss
     wide = better.reshape(at.step.shape)

@@ -10,8 +10,9 @@ from torch import nn
 
 from assay.attacks.apgd import ascend
 from assay.attacks.best import Best
-from assay.attacks.geometry import random_start, require_fit
+from assay.attacks.geometry import require_fit
 from assay.attacks.objective import aimed
+from assay.attacks.starts import Start, begin
 from assay.errors import UnfitInput
 from assay.threat import ThreatModel
 
@@ -28,6 +29,7 @@ class APGDTargeted:
         targets: wrong classes to aim at, at most all of them.
         loss: ``dlr``, the targeted difference of logits ratio (with fewer than four classes see `aimed`), or
             ``margin``, the gap between the two logits.
+        start: as in APGD.
         drop: let a record leave the batch once it is misclassified.
 
     Call with: as PGD.
@@ -46,6 +48,7 @@ class APGDTargeted:
     restarts: int = 1
     targets: int = 9
     loss: Literal["dlr", "margin"] = "dlr"
+    start: Start = "uniform"
     drop: bool = False
 
     def __post_init__(self) -> None:
@@ -68,7 +71,7 @@ class APGDTargeted:
                 return aimed(self.loss, logits, true, target[rows])
 
             for _ in range(self.restarts):
-                ascend(best, x, threat, random_start(threat, x, generator), self.steps, towards)
+                ascend(best, x, threat, begin(self.start, threat, x, generator), self.steps, towards)
         return best.x_adv
 
 

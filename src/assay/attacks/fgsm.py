@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from assay.attacks.best import Best
-from assay.attacks.geometry import project, require_fit, steepest
+from assay.attacks.geometry import ahead, project, require_fit
 from assay.attacks.objective import Loss
 from assay.threat import ThreatModel
 
@@ -52,5 +52,5 @@ class FGSM:
         require_fit(model, x, y, threat)
         x = x.detach()
         best = Best(model, x, y, self.loss)
-        best.look(project(threat, x, x + threat.epsilon * steepest(threat, best.gradient(x)[0])))
+        best.look(project(threat, x, ahead(threat, x, best.gradient(x)[0], threat.epsilon)))
         return best.x_adv

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from assay.attacks.l1 import ball_in_box, dearest_first, draw
 from assay.errors import UnfitInput
 from assay.threat import Norm, ThreatModel
 
-__all__ = ["Attack", "project", "random_start", "require_fit", "size", "steepest"]
+__all__ = ["Attack", "ahead", "project", "random_start", "require_fit", "size", "steepest"]
 
 
 class Attack(Protocol):
@@ -50,10 +51,32 @@ def random_start(threat: ThreatModel, x: torch.Tensor, generator: torch.Generato
     """A point drawn uniformly from the ball around each x, then brought into the box; shape and dtype of x."""
     if _known(threat) == "linf":
         delta = 2 * _draw(torch.rand, x, generator) - 1
+    elif threat.norm == "l1":
+        delta = draw(x.flatten(1), generator).view_as(x)
     else:
         radius = _draw(torch.rand, x[:, :1].flatten(1)[:, 0], generator) ** (1 / _features(x))
         delta = steepest(threat, _draw(torch.randn, x, generator)) * _wide(radius, x)
     return project(threat, x, x + threat.epsilon * delta)
+
+
+def ahead(
+    threat: ThreatModel, here: torch.Tensor, gradient: torch.Tensor, length: float | torch.Tensor
+) -> torch.Tensor:
+    """The point a step of this length away along which a linear function grows most; for ``l1`` inside the box.
+
+    Args:
+        threat: norm and box.
+        here: (N, ...) inside the box.
+        gradient: shape of here.
+        length: in the threat's norm; one number, or (N, 1, ...).
+    """
+    if _known(threat) != "l1":
+        moved: torch.Tensor = here + length * steepest(threat, gradient)
+        return moved
+    if isinstance(length, torch.Tensor):
+        length = length.reshape(-1, 1)
+    room = _room(threat, here, gradient)
+    return here + dearest_first(gradient.flatten(1), room, length).view_as(here)
 
 
 def steepest(threat: ThreatModel, gradient: torch.Tensor) -> torch.Tensor:
@@ -64,6 +87,8 @@ def steepest(threat: ThreatModel, gradient: torch.Tensor) -> torch.Tensor:
     if _known(threat) == "linf":
         return gradient.sign()
     flat: torch.Tensor = gradient.flatten(1)
+    if threat.norm == "l1":
+        return dearest_first(flat, torch.ones_like(flat), 1.0).view_as(gradient)
     scaled = flat / flat.abs().amax(dim=1, keepdim=True).clamp_min(_tiny(flat))
     length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(_tiny(flat))
     direction: torch.Tensor = (scaled / length).view_as(gradient)
@@ -71,12 +96,14 @@ def steepest(threat: ThreatModel, gradient: torch.Tensor) -> torch.Tensor:
 
 
 def project(threat: ThreatModel, x: torch.Tensor, x_adv: torch.Tensor) -> torch.Tensor:
-    """A point of ball and box near x_adv: the nearest of the ball, then of the box (for ``linf`` the nearest of both).
+    """A point of ball and box near x_adv: the nearest, but for ``l2`` first of the ball, then of the box.
 
     As x lies in the box, the second step only shrinks the distance to x, so the point stays in the ball.
     """
     delta = x_adv - x
-    if _known(threat) == "linf":
+    if _known(threat) == "l1":
+        delta = ball_in_box(delta.flatten(1), _room(threat, x, delta), threat.epsilon).view_as(x)
+    elif threat.norm == "linf":
         delta = delta.clamp(-threat.epsilon, threat.epsilon)
     else:
         delta = delta * _wide((threat.epsilon / size(threat, delta).clamp_min(_tiny(x))).clamp_max(1), x)
@@ -86,7 +113,7 @@ def project(threat: ThreatModel, x: torch.Tensor, x_adv: torch.Tensor) -> torch.
 
 def size(threat: ThreatModel, delta: torch.Tensor) -> torch.Tensor:
     """The threat's norm of each perturbation, (N,)."""
-    order = math.inf if _known(threat) == "linf" else 2
+    order = {"linf": math.inf, "l2": 2.0, "l1": 1.0}[_known(threat)]
     sizes: torch.Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=order, dim=1)
     return sizes
 
@@ -118,9 +145,16 @@ def require_fit(model: nn.Module, x: torch.Tensor, y: torch.Tensor, threat: Thre
 
 
 def _known(threat: ThreatModel) -> Norm:
-    if threat.norm not in ("linf", "l2"):
-        raise UnfitInput("threat.norm", threat.norm, "linf or l2", "No attack here moves in another norm yet.")
+    if threat.norm == "l0":
+        raise UnfitInput("threat.norm", threat.norm, "linf, l2 or l1", "This attack does not move in it.")
     return threat.norm
+
+
+def _room(threat: ThreatModel, x: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+    """(N, D): how far each feature may go in the direction given by a sign."""
+    low, high = threat.bounds
+    flat = x.flatten(1)
+    return torch.where(direction.flatten(1) > 0, high - flat, flat - low).clamp_min(0)
 
 
 def _draw(kind: Any, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

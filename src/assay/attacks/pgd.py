@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from assay.attacks.best import Best
-from assay.attacks.geometry import project, random_start, require_fit, steepest
+from assay.attacks.geometry import ahead, project, require_fit
 from assay.attacks.objective import Loss
+from assay.attacks.starts import Start, begin
 from assay.errors import UnfitInput
 from assay.threat import ThreatModel
 
-REACH = {"linf": 2.5, "l2": 5.0}
+REACH = {"linf": 2.5, "l2": 5.0, "l1": 5.0}
 
 __all__ = ["PGD"]
 
@@ -37,6 +38,7 @@ class PGD:
             gap to the third logit; ``probability``, the margin of the probabilities.
         momentum: share of the last direction that is carried into the next, below 1; gradients are first divided by
             their mean absolute value (Dong et al. 2018, eq. 6). 0 is plain PGD.
+        start: ``uniform`` in the ball, or at a corner of it that is constant over ``tiles`` (see `tiled_start`).
         drop: let a record leave the batch once it is misclassified. Then the points are no longer those of highest
             loss, but exactly the same records are misclassified, for less work.
 
@@ -62,6 +64,7 @@ class PGD:
     restarts: int = 5
     reach: float | None = None
     loss: Loss = "ce"
+    start: Start = "uniform"
     momentum: float = 0.0
     drop: bool = False
 
@@ -87,7 +90,7 @@ class PGD:
         x = x.detach()
         best = Best(model, x, y, self.loss, drop=self.drop)
         for _ in range(self.restarts):
-            self._ascend(best, x, threat, random_start(threat, x, generator))
+            self._ascend(best, x, threat, begin(self.start, threat, x, generator))
         return best.x_adv
 
     def _ascend(self, best: Best, x: torch.Tensor, threat: ThreatModel, start: torch.Tensor) -> None:
@@ -98,7 +101,7 @@ class PGD:
             if not len(best.rows):
                 return
             carried = self.momentum * carried + self._scaled(best.gradient(x_adv)[0])
-            x_adv = project(threat, x, x_adv + step * steepest(threat, carried))
+            x_adv = project(threat, x, ahead(threat, x_adv, carried, step))
             if (stays := best.leave()) is not None:
                 x, x_adv, carried = x[stays], x_adv[stays], carried[stays]
         best.look(x_adv)

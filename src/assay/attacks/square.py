@@ -24,9 +24,9 @@ __all__ = ["Square"]
 class Square:
     """Propose a change inside a window that shrinks as the search goes on; keep it when the margin grows.
 
-    For ``linf`` every channel of the window goes to one face of the ball; for ``l2`` the window takes over the
-    perturbation of another and all that is left of the budget. The window of an image is a square; that of a table is
-    as many features drawn at random. It needs no gradient, so a model that hides its gradient gains nothing.
+    For ``linf`` every channel of the window goes to one face of the ball; for ``l2`` and ``l1`` the window takes over
+    the perturbation of another and all that is left of the budget. The window of an image is a square; that of a table
+    is as many features drawn at random. It needs no gradient, so a model that hides its gradient gains nothing.
 
     Fields:
         queries: proposals for each record; one forward pass each.
@@ -65,7 +65,7 @@ class Square:
         best = Best(model, x, y, "margin", drop=self.drop)
         if not len(best.rows):
             return best.x_adv
-        propose = _linf if threat.norm == "linf" else _l2
+        propose = _linf if threat.norm == "linf" else _moved
         x, here = x[best.rows], _first(threat, x, generator)[best.rows]
         loss = margin(best.look(here), y[best.rows])
         for query in range(self.queries - 1):
@@ -87,7 +87,7 @@ class Square:
 
 
 def _first(threat: ThreatModel, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Vertical stripes of either face for ``linf``; for ``l2`` bumps over the whole image."""
+    """Vertical stripes of either face for ``linf``; else bumps over the whole image."""
     if threat.norm == "linf":
         shape = (*x.shape[:2], 1, x.shape[3]) if x.ndim == 4 else x.shape
         return project(threat, x, x + threat.epsilon * _signs(shape, x, generator))
@@ -110,14 +110,15 @@ def _linf(
     return project(threat, x, torch.where(inside, x + threat.epsilon * _signs(shape, x, generator), here))
 
 
-def _l2(
+def _moved(
     threat: ThreatModel, x: torch.Tensor, here: torch.Tensor, share: float, generator: torch.Generator
 ) -> torch.Tensor:
     """Empty one window, and spend what that frees, with what the budget has left, on another (algorithm 3)."""
     delta = here - x
     taken, emptied = _window(x, share, generator), _window(x, share, generator)
     used, freed = size(threat, delta), size(threat, delta * (taken | emptied))
-    budget = ((threat.epsilon**2 - used**2).clamp_min(0) + freed**2).sqrt()
+    power = 2 if threat.norm == "l2" else 1
+    budget = ((threat.epsilon**power - used**power).clamp_min(0) + freed**power) ** (1 / power)
     inside = delta * taken
     channels = inside.flatten(2) if x.ndim == 4 else inside.flatten(1)
     length = torch.linalg.vector_norm(channels, dim=-1).clamp_min(1e-12)

@@ -14,9 +14,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "standard": {
         "fgsm": {},
         "apgd": {"steps": 50, "loss": "ce"},
-        "apgd_targeted": {"steps": 50, "targets": 9, "loss": "margin"},
+        "pgd": {"steps": 10, "restarts": 20, "loss": "margin", "start": "tiles"},
+        "apgd_targeted": {"steps": 20, "targets": 6, "restarts": 4, "loss": "margin", "start": "tiles"},
         "fab": {"steps": 30, "targets": 3},
-        "square": {"queries": 3000},
+        "square": {"queries": 800},
     }
 }
 """Ladders by name. ``standard`` breaks what AutoAttack's standard version breaks (benchmarks/bench_autoattack.py)."""

@@ -9,8 +9,9 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-CHUNK_RECORDS = 32
-"""Records a pass: their activations fit into a core's cache, where those of 128 do not."""
+CHUNK_BYTES = 2**21
+CHUNK_RECORDS = 32, 128
+"""Bytes of the largest activation of a pass, and least and most records of one: they fit into a core's cache."""
 
 APART, APART_BFLOAT16 = 1e-3, 0.1
 
@@ -27,10 +28,19 @@ class Fast(nn.Module):
     def __init__(self, model: nn.Module, quick: nn.Module, bfloat16: bool) -> None:
         super().__init__()
         self.exact, self.quick, self.half_precision = model, quick, bfloat16
+        self._chunks: dict[torch.Size, int] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (N, K) of (N, ...)."""
-        return torch.cat([self._part(part) for part in torch.split(x, CHUNK_RECORDS)]) if len(x) else self._part(x)
+        return torch.cat([self._part(part) for part in torch.split(x, self._chunk(x))]) if len(x) else self._part(x)
+
+    def _chunk(self, x: torch.Tensor) -> int:
+        """Records a pass, for inputs of this shape: a question of size alone, so the same on every machine."""
+        shape = x.shape[1:]
+        if shape not in self._chunks:
+            largest = max(_activation_bytes(copy.deepcopy(self.quick), x[:1]), 1)  # a copy: other threads use this one
+            self._chunks[shape] = min(max(CHUNK_BYTES // largest, CHUNK_RECORDS[0]), CHUNK_RECORDS[1])
+        return self._chunks[shape]
 
     def _part(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim == 4:
@@ -87,6 +97,24 @@ def supports_bfloat16() -> bool:
     """Whether this CPU multiplies in bfloat16; where it does not, bfloat16 is slower than float32."""
     known = torch.cpu.get_capabilities()
     return any(bool(known.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _activation_bytes(model: nn.Module, x: torch.Tensor) -> int:
+    """Of the largest tensor that a module of the network gives for one record."""
+    sizes = [0]
+
+    def seen(_module: nn.Module, _given: object, found: object) -> None:
+        if isinstance(found, torch.Tensor):
+            sizes.append(found.nbytes)
+
+    hooks = [module.register_forward_hook(seen) for module in model.modules()]
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(sizes)
 
 
 def _folded(traced: fx.GraphModule) -> nn.Module:
