@@ -14,6 +14,7 @@ from assay.config.resources import Resources
 from assay.errors import AssayError
 from assay.runner.result import RunResult, StepFailed
 from assay.runner.run import pipeline_spec, run_pipeline
+from assay.runner.zygote import ALWAYS
 
 SPINE = {"ingest", "sanitize", "filter-poison", "train", "evaluate", "gate", "report"}
 LONG = pytest.mark.slow  # the same branch again, by another answer
@@ -23,6 +24,7 @@ GIVEN = {"sources": "[]", "target": "{}"}
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     modules = stubbed_pipelines(monkeypatch)
+    monkeypatch.setattr("assay.runner.run.modules_of", lambda _: ALWAYS)  # stubs import nothing
 
     def go(name: str, **arguments: str) -> RunResult:
         return run_pipeline(modules[name].build(Resources()), {**GIVEN, **arguments}, folder=tmp_path / "run")

@@ -31,7 +31,8 @@ from assay.errors import AssayError
 from assay.runner import task
 
 AVAILABLE = sys.platform == "linux" and hasattr(os, "pidfd_open")
-ALWAYS = ("kfp.dsl.executor", "numpy", "pandas", "pyarrow.parquet", "pyarrow.compute", "pydantic", "scipy.stats")
+ALWAYS = ("kfp.dsl.executor",)
+COMMON = ("numpy", "pandas", "pyarrow.parquet", "pyarrow.compute", "pydantic", "scipy.stats")
 _TORCH = ("torch", "torch._dynamo")  # torch.optim asks for the compiler as the first optimiser is made
 MODULES = {
     "sanitize": ("great_expectations",),
@@ -48,7 +49,8 @@ __all__ = ["AVAILABLE", "Fork", "Zygote", "main", "modules_of"]
 
 def modules_of(tasks: Sequence[str]) -> tuple[str, ...]:
     """What the tasks of a pipeline import, in the order they will; tasks by the names that KFP gives them."""
-    return tuple(dict.fromkeys([*ALWAYS, *(module for name in MODULES if name in tasks for module in MODULES[name])]))
+    heavy = [module for name in MODULES if name in tasks for module in MODULES[name]]
+    return tuple(dict.fromkeys([*ALWAYS, *COMMON, *heavy] if heavy else ALWAYS))
 
 
 class Fork:

@@ -74,8 +74,8 @@ def page_of(
 
 def _lead(given: Dataset) -> str:
     records = given.manifest.content.records
-    shown = f" Flags, reasons, examples and features are those of the first {len(given)}." if len(given) < records else ""
-    return f"{records} records of dataset {given.manifest.digest[:12]}.{shown}"
+    said = f"{records} records of dataset {given.manifest.digest[:12]}."
+    return said if len(given) == records else f"{said} Flags, examples and features are of the first {len(given)}."
 
 
 def _answer(parts: Split, above: list[Removal]) -> Markup:

@@ -12,8 +12,8 @@ import torch
 from assay.errors import UnfitInput
 from assay.estimate import Estimate, proportion
 from assay.evaluate.aspects.scene import Found, Scene
-from assay.evaluate.fast import CHUNK_RECORDS, agreeing, fast, pays
-from assay.evaluate.smoothing import ABSTAINS, Smoothed, radius_of, smooth
+from assay.evaluate.fast import agreeing, fast, pays
+from assay.evaluate.smoothing import ABSTAINS, CHUNK_RECORDS, Smoothed, radius_of, smooth
 from assay.evidence import robust
 from assay.intervals import UNITS, certified_share
 from assay.report import diagrams, html
