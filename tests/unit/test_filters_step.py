@@ -16,15 +16,16 @@ from sklearn.datasets import load_digits
 from assay import canonical
 from assay.cli.main import run as cli
 from assay.config.base import parse
+from assay.config.encoder import EncoderConfig
 from assay.config.filters import FilterConfig
 from assay.data.dataset import Dataset, features
 from assay.data.dataset import labels as labels_of
 from assay.data.findings import read_findings
 from assay.data.manifest import BatchShare, History
 from assay.errors import AssayError, UnfitInput, UnknownName
-from assay.filters._encoder import Encoder
 from assay.filters.spectral import Spectral
 from assay.filters.step import filter_poison, filter_poison_json
+from assay.models.encoder import load_encoder
 from assay.poison import Patch, flip_labels, plant
 
 QUICK = FilterConfig(permutations=199)
@@ -71,7 +72,6 @@ def call(
     given: Dataset,
     trusted: Dataset | None = None,
     config: FilterConfig = QUICK,
-    encoder: Path | None = None,
 ) -> dict[str, Any]:
     """Save the inputs, run the step into the folder."""
     given.save(folder / "in")
@@ -80,7 +80,7 @@ def call(
     places = {name: folder / name for name in PLACES}
     calibration = folder / "trusted" if trusted is not None else None
     page = folder / "page.html"
-    return filter_poison(folder / "in", config, **places, calibration=calibration, page=page, encoder=encoder)
+    return filter_poison(folder / "in", config, **places, calibration=calibration, page=page)
 
 
 @pytest.fixture(scope="module")
@@ -311,11 +311,12 @@ def test_a_given_model_is_the_encoder_and_is_named_in_the_history(tmp_path: Path
     x, labels, source = rows()
     given = make(x, labels, source, classes=3)
     digest = linear_model(tmp_path / "model", np.eye(4)[:3], np.zeros(3), features(given)[:4], (-20.0, 20.0))
-    encode = Encoder.load(tmp_path / "model")
+    chosen = EncoderConfig(model=str(tmp_path / "model"))
+    encode = load_encoder(chosen, "filter.encoder")
     np.testing.assert_allclose(encode(features(given)), features(given))
     assert encode(features(given)[:0]).shape == (0, 4)
-    call(tmp_path, given, encoder=tmp_path / "model")
-    assert Dataset.load(tmp_path / "kept").manifest.history.parameters["encoder"] == digest
+    call(tmp_path, given, config=QUICK.model_copy(update={"encoder": chosen}))
+    assert Dataset.load(tmp_path / "kept").manifest.history.parameters["encoder"]["model"] == digest
     table = pq.read_table(tmp_path / "scores")
     expected = Spectral().suspicion(features(given), labels_of(given))
     np.testing.assert_allclose(table["spectral"].to_numpy(), expected)
@@ -324,8 +325,9 @@ def test_a_given_model_is_the_encoder_and_is_named_in_the_history(tmp_path: Path
 def test_an_encoder_of_the_wrong_shape_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     x, labels, source = rows()
     linear_model(tmp_path / "model", np.ones((3, 5)), np.zeros(3), np.zeros((4, 5), np.float32), (-20.0, 20.0))
-    with pytest.raises(UnfitInput, match=r"inputs of shape \(4,\), need \(5,\), its own"):
-        call(tmp_path, make(x, labels, source, classes=3), encoder=tmp_path / "model")
+    config = QUICK.model_copy(update={"encoder": EncoderConfig(model=str(tmp_path / "model"))})
+    with pytest.raises(UnfitInput, match=r"records of shape \(4,\), need \(5,\), which the model reads"):
+        call(tmp_path, make(x, labels, source, classes=3), config=config)
     assert not any((tmp_path / name).exists() for name in PLACES)
 
 

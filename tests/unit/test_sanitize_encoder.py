@@ -15,14 +15,15 @@ from model_cases import folder, images, spec, table
 
 from assay import canonical
 from assay.config.base import parse
-from assay.config.sanitize import EncoderConfig, SanitizeConfig
+from assay.config.encoder import EncoderConfig
+from assay.config.sanitize import SanitizeConfig
 from assay.data.dataset import Dataset, features
 from assay.errors import AssayError, UnfitInput, UnknownName
+from assay.models.encoder import load_encoder
 from assay.models.folder import load_model
 from assay.models.spec import model_digest
 from assay.sanitize import detect as detecting
 from assay.sanitize.detect import detect
-from assay.sanitize.encoder import load_encoder
 from assay.sanitize.step import sanitize
 from assay.workspace import Workspace
 
@@ -51,7 +52,7 @@ def test_embeddings_are_the_activations_of_the_layer(model: Path, layer: str, up
     x = torch.from_numpy(features(given))
     with torch.no_grad():
         expected = loaded.network[:upto]((x - loaded.mean) / loaded.scale).reshape(30, -1).numpy()
-    got = load_encoder(EncoderConfig(model=str(model), layer=layer)).view(given.manifest)(given.table)
+    got = load_encoder(EncoderConfig(model=str(model), layer=layer), "e").view(given.manifest)(given.table)
     assert got.dtype == np.float64
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
@@ -61,7 +62,7 @@ def test_a_detector_sees_embeddings_in_chunks_and_features_where_it_is_not_told_
 ) -> None:
     given, trusted, every = pictures(50), pictures(80, 1), np.ones(50, bool)
     chosen = config(model, robust_z={"on": "embeddings", "rate": 0.05}, tukey={"rate": 0.05})
-    encoder = load_encoder(chosen.encoder)
+    encoder = load_encoder(chosen.encoder, "e")
     whole = {it.name: it for it in detect(given, every, trusted, chosen, encoder)}
     assert (whole["robust_z"].on, whole["tukey"].on) == ("embeddings", "features")
     plain = parse(SanitizeConfig, {"detectors": {name: {"rate": 0.05} for name in ("robust_z", "tukey")}}, "s")
@@ -145,7 +146,7 @@ def test_text_beside_numbers_and_layers_too_wide_are_refused(
     worded = table(60)
     columns = worded.table.append_column("t", pa.array(["a"] * 60))
     worded = Dataset.make(columns, worded.manifest.content.classes, worded.manifest.history)
-    encoder = load_encoder(config(model).encoder)
+    encoder = load_encoder(config(model).encoder, "e")
     with pytest.raises(UnfitInput, match="feature 't'"):
         detect(worded, np.ones(60, bool), None, config(model), encoder)
     monkeypatch.setattr(detecting, "MAX_WIDTH", 11)

@@ -24,24 +24,27 @@ def command(
     config: Annotated[Path | None, typer.Option(help="YAML of the section filter, or an assay.yaml.")] = None,
     page: Annotated[Path | None, typer.Option(help="HTML file for a report.")] = None,
     encoder: Annotated[
-        Path | None, typer.Option(metavar="MODEL", help="Model folder whose activations are looked at; else a proxy's.")
-    ] = None,
+        str, typer.Option(metavar="MODEL", help="Model folder whose activations are looked at; else a proxy's.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Look for poison in every class and divide the dataset."""
     from assay.cli._section import read_section
+    from assay.config.encoder import EncoderConfig
     from assay.config.filters import FilterConfig
     from assay.filters.step import filter_poison
 
+    settings = read_section(config, "filter", FilterConfig)
+    if encoder:
+        settings = settings.model_copy(update={"encoder": EncoderConfig(model=encoder)})
     document = filter_poison(
         dataset,
-        read_section(config, "filter", FilterConfig),
+        settings,
         kept=out,
         quarantine=quarantine,
         scores=scores or out.with_name(f"{out.name}.scores.parquet"),
         calibration=trusted,
         page=page,
-        encoder=encoder,
     )
     silent = [f"  {name}: {why}" for name, why in document["silent"].items()]
     summary = f"{document['kept']} kept, {document['quarantined']} quarantined"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pydantic
 
 from assay.config.base import Section
+from assay.config.encoder import EncoderConfig
 
 __all__ = ["FilterConfig", "SelfTestConfig"]
 
@@ -36,6 +37,7 @@ class FilterConfig(Section):
         false_alarm_rate: on a clean dataset, at most this share of runs removes anything.
         removal_cap: largest share of one class or source that may be quarantined without review; 1 lets all go.
         permutations: draws of the null distribution; the least p-value is 1 / (permutations + 1).
+        encoder: a model whose activations are looked at in place of a proxy's; none unless one is named.
         epochs: of the proxy models.
         seed: of the proxy models and the draws.
         threads: torch threads; fixed, because another number gives other bytes.
@@ -46,6 +48,7 @@ class FilterConfig(Section):
     false_alarm_rate: float = pydantic.Field(default=0.01, gt=0, lt=1)
     removal_cap: float = pydantic.Field(default=0.5, gt=0, le=1)
     permutations: int = pydantic.Field(default=999, ge=19, le=100_000)
+    encoder: EncoderConfig = EncoderConfig()
     epochs: int = pydantic.Field(default=12, ge=1, le=1000)
     seed: int = pydantic.Field(default=0, ge=0, lt=2**53)
     threads: int = pydantic.Field(default=1, ge=1, le=256)

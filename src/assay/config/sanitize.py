@@ -7,10 +7,11 @@ from typing import Any, Literal
 import pydantic
 
 from assay.config.base import Section
+from assay.config.encoder import EncoderConfig
 
 Answer = Literal["keep", "flag", "downweight", "quarantine", "reject"]
 
-__all__ = ["AnnotatorsConfig", "DetectorConfig", "EncoderConfig", "SanitizeConfig"]
+__all__ = ["AnnotatorsConfig", "DetectorConfig", "SanitizeConfig"]
 
 
 class DetectorConfig(Section):
@@ -38,18 +39,6 @@ class DetectorConfig(Section):
         if self.severe_rate >= self.rate:
             raise ValueError(f"severe_rate {self.severe_rate}, which is not below rate {self.rate}")
         return self
-
-
-class EncoderConfig(Section):
-    """A model whose layer represents records, for detectors that look at embeddings.
-
-    Fields:
-        model: its folder, local or ``s3://bucket/prefix/``; empty for none.
-        layer: name of a module of its network, whose output is taken; empty for what the last linear layer reads.
-    """
-
-    model: str = ""
-    layer: str = ""
 
 
 class AnnotatorsConfig(Section):

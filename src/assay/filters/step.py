@@ -15,7 +15,7 @@ import io
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,10 +31,8 @@ from assay.filters._review import doubts, require_none
 from assay.filters.examine import Examined, examine
 from assay.filters.scoring import members
 from assay.filters.self_test import Power, self_test
+from assay.models.encoder import load_encoder
 from assay.quarantine_seal import seal_quarantine
-
-if TYPE_CHECKING:
-    from assay.filters._encoder import Encoder
 
 __all__ = ["filter_poison", "filter_poison_json"]
 
@@ -48,7 +46,6 @@ def filter_poison(
     scores: Path,
     calibration: Path | None = None,
     page: Path | None = None,
-    encoder: Path | None = None,
     run: str = "",
 ) -> dict[str, Any]:
     """Divide a dataset into records without sign of poison and the rest.
@@ -61,7 +58,6 @@ def filter_poison(
         scores: Parquet file: record_id, one column a detector, decision.
         calibration: folder of trusted records, or None.
         page: file for a report; also written when the step stops for review.
-        encoder: model folder whose activations are looked at instead of those of a proxy.
         run: id of the pipeline run.
 
     Returns:
@@ -79,7 +75,9 @@ def filter_poison(
         trusted = Dataset.load(calibration) if calibration is not None else None
         if trusted is not None:
             record.uses(trusted, "calibration")
-        encode = _encoder(encoder, record) if encoder is not None else None
+        encode = load_encoder(config.encoder, "filter.encoder") if config.encoder.model else None
+        if encode is not None:
+            record.reads("model", encode.digest, "encoder")
         examined = examine(given, config, trusted, built, encode)
         found = doubts(given, examined, config.removal_cap)
         power = self_test(given, examined, config, trusted) if not found else None
@@ -110,18 +108,13 @@ def filter_poison_json(dataset: str, config: str, *, run: str = "", **places: st
     return filter_poison(Path(dataset), parse_json(FilterConfig, config, "filter"), run=run, **paths)
 
 
-def _encoder(path: Path, record: lineage.StepRecord) -> Encoder:
-    from assay.filters._encoder import Encoder  # torch
-
-    made = Encoder.load(path)
-    record.reads("model", made.digest, "encoder")
-    return made
-
-
 def _parameters(config: FilterConfig, power: Power | None, encoder: str) -> dict[str, Any]:
-    """What the history of both parts says: the settings, the encoder, and what the self-test found, where one ran."""
-    found = {name: estimate.to_json() for name, estimate in power.estimates().items()} if power is not None else {}
-    return config.to_json() | ({"power": found} if found else {}) | ({"encoder": encoder} if encoder else {})
+    """What the history of both parts says: the settings, the encoder's digest, and what the self-test found."""
+    document = config.to_json()
+    document["encoder"]["model"] = encoder
+    if power is not None:
+        document["power"] = {name: estimate.to_json() for name, estimate in power.estimates().items()}
+    return document
 
 
 def _findings(given: Dataset, examined: Examined) -> list[Finding]:

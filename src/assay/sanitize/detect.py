@@ -24,9 +24,9 @@ from assay.data.dataset import Dataset, labels
 from assay.data.findings import Action, Finding
 from assay.data.matrix import Floats, matrix, numeric_names
 from assay.errors import UnfitInput
+from assay.models.encoder import Encoder
 from assay.progress import track
 from assay.sanitize.detectors import FIT_RECORDS, Detector, Labels, Scorer
-from assay.sanitize.encoder import Encoder
 
 FAMILY = "sanitize.detectors"
 CHUNK, CHUNK_VALUES = 65_536, 2**23

@@ -29,6 +29,7 @@ from assay.data.finding_list import FindingList, Marked
 from assay.data.findings import REMOVING
 from assay.data.stream import DatasetReader, DatasetWriter
 from assay.errors import UnfitInput
+from assay.models.encoder import Encoder, load_encoder
 from assay.quarantine_seal import seal_quarantine
 from assay.sanitize.annotators import findings_of
 from assay.sanitize.caps import require_caps
@@ -37,7 +38,6 @@ from assay.sanitize.chunks import in_chunks, validate_chunks
 from assay.sanitize.detect import Detection, detect
 from assay.sanitize.divide import Parts, divided, sample
 from assay.sanitize.docs import NONE, data_docs
-from assay.sanitize.encoder import Encoder, load_encoder
 from assay.sanitize.expectations import Outcome, add_findings, standard_suite, validate
 from assay.sanitize.scalars import RECORD_ID, table_frame
 
@@ -198,7 +198,7 @@ def _link(page: Path, docs: Path | None) -> str:
 
 def _encoder(config: SanitizeConfig) -> Encoder | None:
     """The encoder, where one is configured: only then is torch loaded."""
-    return load_encoder(config.encoder) if config.encoder.model else None
+    return load_encoder(config.encoder, "sanitize.encoder") if config.encoder.model else None
 
 
 def _parameters(config: SanitizeConfig, encoder: Encoder | None) -> dict[str, Any]:
