@@ -2,8 +2,9 @@
 
     python benchmarks/bench_memory.py [rows] [csv|parquet]
 
-Each runs as its own process, as a user starts it; the peak is what the kernel says of it when it ends (``ru_maxrss``, all
-pages it held at once, those of files included). The input is made by another process."""
+Each runs as its own process, as a user starts it; the peak is what the kernel says of it when it ends (``ru_maxrss``,
+all pages it held at once, those of files included). The input is made by another process.
+"""
 
 from __future__ import annotations
 

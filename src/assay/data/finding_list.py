@@ -115,7 +115,7 @@ class FindingList:
         """Parquet bytes, sorted; those that `findings_bytes` gives for the same findings."""
         sink, table = io.BytesIO(), self._table()
         with pq.ParquetWriter(sink, SCHEMA, compression="zstd") as writer:
-            for first in range(0, table.num_rows, GROUP_ROWS):
+            for first in range(0, max(1, table.num_rows), GROUP_ROWS):
                 writer.write_table(self._spelled(table.slice(first, GROUP_ROWS)), row_group_size=GROUP_ROWS)
         return sink.getvalue()
 

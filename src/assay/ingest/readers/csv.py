@@ -135,7 +135,7 @@ def plain_numbers(cells: pa.Array, missing: npt.NDArray[np.bool_]) -> npt.NDArra
     """
     filled = pc.if_else(pa.array(missing), "0", cells) if missing.any() else cells
     _, starts, data = filled.buffers()
-    if not len(filled) or data is None:
+    if not len(filled) or data is None or not data.size:
         return None
     offsets = np.frombuffer(starts, np.int32)[filled.offset : filled.offset + len(filled) + 1]
     signs = np.frombuffer(data, np.uint8)
