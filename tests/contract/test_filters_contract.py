@@ -18,7 +18,7 @@ from assay.filters.features import Space, Spaces, spaces
 from assay.poison import Patch, plant
 
 NAMES = catalog.names("filters")
-REPRESENTATIONS = ("penultimate", "held_out")
+REPRESENTATIONS = ("penultimate", "held_out", "superimposed")
 
 Scene = tuple[Spaces, Labels, Labels, Any]
 
@@ -33,7 +33,9 @@ def digits() -> Scene:
     source = np.arange(1200) % 3
     poisoned = plant(images[:1200], labels[:1200], Patch(size=2), target=4, count=50, generator=rng, among=source == 1)
     trusted = images[1200:1450], labels[1200:1450]
-    found = spaces(poisoned.images, poisoned.labels, [f"s{k}" for k in source], classes=10, trusted=trusted)
+    found = spaces(
+        poisoned.images, poisoned.labels, [f"s{k}" for k in source], classes=10, trusted=trusted, overlays=16
+    )
     return found, poisoned.labels, trusted[1], poisoned.planted
 
 
@@ -99,17 +101,18 @@ def test_the_input_is_left_as_it_was(member: Filter) -> None:
 def test_planted_digits_rank_above_clean_ones_of_their_class_or_the_member_abstains(
     member: Filter, digits: Scene
 ) -> None:
-    """AUC at least 0.95 in the target class; the two that need compact clusters or a leading direction are tried below.
+    """AUC at least 0.95 in the target class; those that need a compact cluster or a strong trigger are tried below.
 
     Plain spectral scores and two-means are the published detectors: on ten kinds of digits behind one small patch they
-    rank little better than chance (issue of the method, measured), which is why they do not decide alone.
+    rank little better than chance (issue of the method, measured), which is why they do not decide alone. A small patch
+    does not survive an overlay here either, so that STRIP ranks at chance (0.51, measured).
     """
     found, labels, trusted_labels, planted = digits
     space: Space = getattr(found, member.space)
     target = labels == 4
     scores = score(member, space.records, labels, space.trusted, trusted_labels)
     area = roc_auc_score(planted[target], scores[target])
-    if member.reason in ("spectral_outlier", "separated_cluster"):
+    if member.reason in ("spectral_outlier", "separated_cluster", "same_under_overlays"):
         assert area > 0.2
     else:
         assert area >= 0.95
@@ -118,7 +121,8 @@ def test_planted_digits_rank_above_clean_ones_of_their_class_or_the_member_absta
 def test_a_compact_planted_cluster_ranks_above_the_clean_records_of_its_class(member: Filter) -> None:
     """AUC at least 0.95 where the poison is one tight cluster, the case all detectors are made for.
 
-    In log-probabilities the cluster lies at another class's corner; in activations eight spreads off.
+    In log-probabilities the cluster lies at another class's corner; in activations eight spreads off; entropies under
+    overlays are eight spreads lower.
     """
     rng = np.random.default_rng(5)
     labels = np.arange(400) % 4
@@ -126,6 +130,7 @@ def test_a_compact_planted_cluster_ranks_above_the_clean_records_of_its_class(me
     content = np.where(planted, 1 + np.arange(400) // 4 % 3, labels)
     features = rng.standard_normal((400, 4)) + 8.0 * np.eye(4)[content if member.space == "held_out" else labels]
     features[planted & (member.space == "penultimate")] += 8.0
+    features[planted & (member.space == "superimposed")] -= 8.0
     if member.space == "held_out":
         features -= np.logaddexp.reduce(features, axis=1, keepdims=True)
     trusted_labels = np.arange(200) % 4

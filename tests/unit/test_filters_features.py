@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
+from scipy.stats import entropy
 
+from assay.config.filters import FilterConfig
 from assay.errors import UnfitInput
 from assay.filters import Labels
+from assay.filters._proxy import Proxy
+from assay.filters.examine import look
 from assay.filters.features import ABSTAINS, Inputs, Spaces, folds_of, spaces
+from assay.filters.scoring import members
 
 GROUPS = [f"s{k % 3}" for k in range(90)]
 
@@ -147,3 +153,50 @@ def test_unfit_input_is_refused(change: dict[str, object], match: str) -> None:
     given = {"x": x, "y": y} | change
     with pytest.raises(UnfitInput, match=match):
         measured(**given)  # type: ignore[arg-type]
+
+
+def test_overlays_give_the_entropy_of_the_answer_for_the_sum() -> None:
+    """Reference: the softmax and entropy of scipy on the proxy's logits."""
+    proxy = Proxy((4,), 3).eval()
+    x, overlays = torch.randn(7, 4), 6 * torch.randn(2, 4)
+    logits = [proxy((x + overlay).clamp(-10, 10)).detach().numpy() for overlay in overlays]
+    expected = np.stack([entropy(softmax(said, axis=1), axis=1) for said in logits], axis=1)
+    np.testing.assert_allclose(proxy.overlaid(x, overlays), expected, rtol=1e-5, atol=1e-7)
+    assert proxy.overlaid(x[:0], overlays).shape == (0, 2)
+
+
+def test_overlays_are_measured_where_they_are_asked_for_and_change_nothing_else() -> None:
+    x, y = table()
+    without, found = measured(x, y), measured(x, y, overlays=5, trusted=(x[:9], y[:9]))
+    assert without.superimposed is None
+    assert found.superimposed is not None
+    assert found.superimposed.records.shape == (90, 5)
+    assert found.superimposed.trusted.shape == (9, 5)
+    assert without.penultimate.records.tobytes() == found.penultimate.records.tobytes()
+    assert (found.superimposed.records >= 0).all()
+    assert (found.superimposed.records <= np.log(3) + 1e-9).all()
+
+
+def test_a_trigger_that_decides_under_every_overlay_is_answered_with_low_entropy() -> None:
+    """Closed form: a proxy that reads one column alone where it is large answers the same whatever is added."""
+    proxy = Proxy((4,), 3).eval()
+    with torch.no_grad():
+        for layer in (proxy.body[0], proxy.penultimate, proxy.classes):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        proxy.body[0].weight[0, 3] = proxy.penultimate.weight[0, 0] = 1.0
+        proxy.classes.weight[2, 0] = 5.0
+    x = torch.zeros(6, 4)
+    x[:2, 3] = 8.0
+    found = proxy.overlaid(x, torch.randn(16, 4).clamp(-2, 0.1)).mean(axis=1)
+    assert found[:2].max() < 1e-6
+    assert found[2:].min() > 0.9
+
+
+def test_the_detector_of_overlays_is_asked_by_name_and_scores_the_records() -> None:
+    x, y = table()
+    built = members({"strip": {}})
+    found, judged = look(x, y, GROUPS, 3, None, FilterConfig(permutations=199), built)
+    assert found.superimposed is not None
+    assert found.superimposed.records.shape == (90, 16)
+    np.testing.assert_array_equal(judged.scores["strip"].records, -found.superimposed.records.mean(axis=1))

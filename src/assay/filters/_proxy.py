@@ -79,6 +79,17 @@ class Proxy(nn.Module):
         logits = torch.log_softmax(self.classes(activations).double(), dim=1)
         return activations.double().numpy(), logits.numpy()
 
+    @torch.no_grad()
+    def overlaid(self, x: Tensor, overlays: Tensor) -> Floats:
+        """Entropy, in nats, of the answers for records (N, ...) with each overlay (P, ...) added to them: (N, P)."""
+        found = []
+        for part in torch.split(x, 1024):
+            for overlay in overlays:
+                said = torch.log_softmax(self((part + overlay).clamp(-LARGEST, LARGEST)).double(), dim=1)
+                found.append(-(said.exp() * said).sum(dim=1))
+        parts = [torch.stack(found[at : at + len(overlays)], dim=1) for at in range(0, len(found), len(overlays))]
+        return torch.cat(parts).numpy() if parts else np.empty((0, len(overlays)))
+
 
 def fit_proxy(x: Tensor, y: Labels, classes: int, *, epochs: int, seed: int) -> Proxy:
     """Fit a proxy by cross-entropy with Adam, the step size falling to zero; same seed, same threads, same weights.

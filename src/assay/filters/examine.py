@@ -18,6 +18,8 @@ from assay.filters.decide import Decision, Scores, decide
 from assay.filters.features import Encode, Inputs, Spaces, spaces, views
 from assay.filters.scoring import score_all
 
+OVERLAYS = 16
+
 __all__ = ["Examined", "Judged", "examine", "judge", "look"]
 
 
@@ -106,6 +108,7 @@ def look(
         encoder: see `assay.filters.features.spaces`.
     """
     options: dict[str, Any] = {"epochs": config.epochs, "seed": config.seed, "threads": config.threads}
+    options["overlays"] = OVERLAYS if any(member.space == "superimposed" for member in built.values()) else 0
     found = spaces(x, labels, origins, classes=classes, trusted=trusted, encoder=encoder, **options)
     trusted_labels = trusted[1] if trusted else np.empty(0, dtype=np.int64)
     return found, judge(found, labels, origins, trusted_labels, config, built)

@@ -44,12 +44,13 @@ class Space:
 class Spaces:
     """Both representations, and the scaled inputs in a row, at most 1,024 numbers each.
 
-    ``held_out`` is None where there is nothing to hold a source out against.
+    ``held_out`` is None where there is nothing to hold a source out against, ``superimposed`` where nobody asked.
     """
 
     penultimate: Space
     held_out: Space | None
     inputs: Space
+    superimposed: Space | None = None
 
 
 def spaces(
@@ -60,6 +61,7 @@ def spaces(
     classes: int,
     trusted: tuple[Inputs, Labels] | None = None,
     encoder: Encode | None = None,
+    overlays: int = 0,
     epochs: int = 12,
     folds: int = 5,
     seed: int = 0,
@@ -74,6 +76,7 @@ def spaces(
         classes: number of classes.
         trusted: inputs and labels of records known to be clean.
         encoder: from inputs to activations (N, D), which take the place of the proxy's as ``penultimate``.
+        overlays: how many records, drawn by the seed, are laid over every record for ``superimposed``; 0 for none.
         epochs: passes over the data, within 200 to 4,000 gradient steps of 64 records.
         folds: at most so many proxies are fitted for ``held_out``; sources share folds when there are more.
         seed: of initial weights and order.
@@ -104,12 +107,15 @@ def spaces(
             held_out[judged] = _abstain(said, labels[judged], np.bincount(answers[use], minlength=classes))
         below = whole.measure(records)[0]
         below_clean, of_clean = whole.measure(clean) if len(clean) else (below[:0], held_out[:0])
+        drawn = records[np.random.default_rng(seed).choice(len(records), min(overlays, len(records)), replace=False)]
+        superimposed = Space(whole.overlaid(records, drawn), whole.overlaid(clean, drawn)) if overlays else None
         if encoder is not None:
             below, below_clean = encoder(x), encoder(reference[0])
     return Spaces(
         penultimate=Space(below, below_clean),
         held_out=Space(held_out, of_clean) if len(rounds) > 1 else None,
         inputs=Space(in_a_row(records), in_a_row(clean)),
+        superimposed=superimposed,
     )
 
 
