@@ -44,7 +44,7 @@ class Evidence:
         measured: how: ``threats`` (by key), ``attacks`` (by name, with every setting), ``seed``, ``threads``,
             ``device``, ``versions``, ``code``, ``image``, ``trained_against``.
         soundness: name of each soundness check and what it said: ``holds``, ``misses`` or ``not_measured``.
-        truncated: a time limit cut the measurement short.
+        truncated: a limit of time or work cut the measurement short.
         run: run id, times, host: all that may differ between two equal measurements. ``ended`` is the instant the
             measurement ended, ISO 8601 with zone; the gate counts age from there.
     """

@@ -173,7 +173,15 @@ def test_the_evidence_says_how_it_was_measured(case: Case) -> None:
     case.evaluate()
     how = case.read().measured
     assert how["threats"]["linf:0.05"]["epsilon"] == 0.05
-    settings = {"steps": 10, "restarts": 1, "reach": None, "loss": "ce", "momentum": 0.0, "drop": True}
+    settings = {
+        "steps": 10,
+        "restarts": 1,
+        "reach": None,
+        "loss": "ce",
+        "start": "uniform",
+        "momentum": 0.0,
+        "drop": True,
+    }
     assert how["attacks"]["pgd"] == settings
     assert how["gradient_evaluations"] == 11
     assert (how["seed"], how["threads"], how["device"], how["records"], how["confidence"]) == (0, 1, "cpu", 300, 0.95)
@@ -234,6 +242,19 @@ def test_when_time_runs_out_the_evidence_says_so_and_what_did_not_run_is_not_mea
     assert case.evaluate("whole", config=CONFIG.model_copy(update={"limit_s": 1e6}))["truncated"] is False
 
 
+def test_a_budget_of_gradient_evaluations_cuts_the_same_everywhere_and_says_so(case: Case) -> None:
+    """All attacks of the ladder together cost less than 1,000 evaluations a record here, the first of them 1."""
+    document = case.evaluate(config=CONFIG.model_copy(update={"budget": 1.0}))
+    made = case.read()
+    assert made.truncated is document["truncated"] is True
+    assert made.measured["budget"] == 1.0
+    assert made.soundness["transfer_not_better"] == "not_measured"
+    assert gate_verdict(made) == "not_measured"
+    again = case.evaluate("again", config=CONFIG.model_copy(update={"budget": 1.0}))
+    assert again["evidence_id"] == document["evidence_id"]
+    assert case.evaluate("whole", config=CONFIG.model_copy(update={"budget": 1000.0}))["truncated"] is False
+
+
 def gate_verdict(evidence: Evidence) -> str:
     """What a gate that asks for next to nothing says of evidence."""
     rule = {"estimate": "robust_accuracy", "threat": "linf:0.05", "value": 0.0}
@@ -253,7 +274,7 @@ def test_attacks_that_need_no_gradient_come_last_and_count_in_the_checks(case: C
 
 def test_a_preset_stands_for_its_attacks(case: Case) -> None:
     config = EvaluateConfig(attacks="standard")  # type: ignore[arg-type]
-    assert set(config.attacks) == {"fgsm", "apgd", "apgd_targeted", "fab", "square"}
+    assert set(config.attacks) == {"fgsm", "apgd", "pgd", "apgd_targeted", "fab", "square"}
     assert config == EvaluateConfig(attacks=config.attacks)
     with pytest.raises(UnfitInput, match="standard"):
         parse(EvaluateConfig, {"attacks": "strong"}, "evaluate")

@@ -47,6 +47,9 @@ class EvaluateConfig(Section):
             measured. Give ``confidence`` what the gate will ask then: at its policy's 0.95, 0.97 for a first attempt.
         limit_s: seconds for the attacks on one model; then no other attack is begun, the evidence says that it was cut
             short, and no gate decides on it. 0 for no limit, so that the same inputs always give the same numbers.
+        budget: gradient evaluations that the attacks may spend on one record under one threat, a query without a
+            gradient counting as a third; an attack that would spend more is not begun, and the evidence is cut short as
+            above, but the same on every machine. 0 for no limit.
         precision: in which convolutional networks are attacked; what is found counts only where the network itself is
             wrong in float32 too. ``bfloat16`` needs a CPU that multiplies in it, or a GPU.
         device: ``auto`` takes a GPU where there is one; the evidence says which it was.
@@ -68,6 +71,7 @@ class EvaluateConfig(Section):
     limit: int = pydantic.Field(default=0, ge=0)
     decide: dict[str, float] = pydantic.Field(default_factory=dict)
     limit_s: float = pydantic.Field(default=0.0, ge=0)
+    budget: float = pydantic.Field(default=0.0, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

@@ -43,9 +43,10 @@ class Rung:
     def cost(self) -> float:
         """Gradient evaluations that a record which stands costs; a query that needs no gradient is a third of one."""
         attack: Any = self.attack
+        inner = getattr(attack, "attack", attack)  # what is wrapped takes the steps
         if self.gradient_free:
-            return FORWARD * self.restarts * int(getattr(attack, "queries", 1))
-        return float(self.restarts * int(getattr(attack, "steps", 1)) * int(getattr(attack, "targets", 1)))
+            return FORWARD * self.restarts * int(getattr(inner, "queries", 1))
+        return float(self.restarts * int(getattr(inner, "steps", 1)) * int(getattr(attack, "targets", 1)))
 
     @property
     def aims(self) -> bool:
@@ -67,7 +68,7 @@ class Broken:
         x_adv: shape of x: the point that broke the record, or x itself.
         outside: points that an attack returned outside ball or box, which count for nothing.
         not_finite: points inside where a logit was NaN or infinite, which count as broken.
-        truncated: time ran out before every rung had tried what still stands.
+        truncated: time or budget ran out before every rung had tried what still stands.
     """
 
     by: torch.Tensor
@@ -100,6 +101,7 @@ def climb(
     seed: int,
     block: int,
     until: float = math.inf,
+    budget: float = math.inf,
 ) -> Broken:
     """Attack one block until every rung has tried every record that still stands.
 
@@ -112,16 +114,18 @@ def climb(
         seed: of the whole evaluation.
         block: which block this is.
         until: the instant of the monotonic clock after which no other rung is begun.
+        budget: gradient evaluations that a record may cost; a restart that would cost more is not begun.
     """
     judge = exact(model)
     by = torch.where(right(judge, x, y), STANDS, WRONG)
-    x_adv, outside, not_finite = x.clone(), 0, 0
+    x_adv, outside, not_finite, spent = x.clone(), 0, 0, 0.0
     for number, rung in enumerate(rungs, 1):
         for restart in range(rung.restarts):
             rows = torch.nonzero(by == STANDS).flatten()
             if not len(rows):
                 return Broken(by, x_adv, outside, not_finite)
-            if time.monotonic() >= until:
+            spent += rung.cost / rung.restarts
+            if time.monotonic() >= until or spent > budget:
                 return Broken(by, x_adv, outside, not_finite, truncated=True)
             draw = generator_for(seed, threat.key, rung.name, restart, block)
             found = rung.attack(model, x[rows], y[rows], threat, generator=draw).detach()

@@ -50,6 +50,7 @@ class Plan:
         seed: of every attack.
         triggers: to probe with.
         limit_s: seconds after which no attack is begun; 0 for no limit.
+        budget: gradient evaluations that a record may cost under one threat, over all attacks; 0 for no limit.
         bfloat16: attack in bfloat16; what is found counts only where the network itself, in float32, is wrong too.
         block_records: size of a block; small ones where the evaluation may stop after any.
     """
@@ -59,6 +60,7 @@ class Plan:
     seed: int = 0
     triggers: tuple[Trigger, ...] = ()
     limit_s: float = 0.0
+    budget: float = 0.0
     block_records: int = BLOCK_RECORDS
     bfloat16: bool = False
 
@@ -145,7 +147,8 @@ def _block(
     by: dict[str, Ints] = {}
     examples: list[Example] = []
     for threat in plan.threats:
-        broken = climb(searched, x, y, threat, plan.ladder, seed=plan.seed, block=index, until=until)
+        most = plan.budget or math.inf
+        broken = climb(searched, x, y, threat, plan.ladder, seed=plan.seed, block=index, until=until, budget=most)
         by[threat.key] = broken.by.cpu().numpy()
         tallies |= {f"outside/{threat.key}": broken.outside, f"not_finite/{threat.key}": broken.not_finite}
         tallies["truncated"] = tallies.get("truncated", 0) + broken.truncated

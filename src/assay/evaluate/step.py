@@ -171,6 +171,7 @@ def make_plan(config: EvaluateConfig, spec: ModelSpec) -> Plan:
         seed=config.seed,
         triggers=triggers,
         limit_s=config.limit_s,
+        budget=config.budget,
         bfloat16=half,
     )
 
@@ -251,6 +252,7 @@ def _how(
         "records": len(data.rows),
         "limit": config.limit,
         "limit_s": config.limit_s,
+        "budget": config.budget,
         "sequential": {"decide": dict(config.decide), "risk": RISK, "population": population}
         if config.decide
         else None,
