@@ -39,7 +39,8 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     home = folder / ".assay"
     artifacts = next(home.glob("runs/*/artifacts/*"))
-    for name, output in {"model": "train/model", "holdout": "ingest/holdout", "reference": "ingest/dataset"}.items():
+    outputs = {"model": "train/model", "holdout": "ingest/holdout", "reference": "ingest/dataset"}
+    for name, output in {**outputs, "calibration": "ingest/calibration"}.items():
         shutil.copytree(artifacts / output, folder / name)
     shutil.copytree(artifacts / "sanitize/kept", folder / "current")
     shutil.copytree(artifacts / "sanitize/quarantine", folder / "quarantine")

@@ -23,6 +23,14 @@ def command(
             help="Attack and settings, such as pgd:steps=40,restarts=5, repeated for more; or a preset: standard."
         ),
     ] = None,
+    aspect: Annotated[
+        list[str] | None,
+        typer.Option(help="What else to measure, with settings, such as calibration:bins=15; repeat for more."),
+    ] = None,
+    records: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=DATASET: other records that aspects ask for by name; repeat for more."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="assay.yaml, for its section evaluate.")] = None,
     target: Annotated[str, typer.Option(help="model@alias: measure its champion on the same records too.")] = "",
     outcomes: Annotated[Path | None, typer.Option(help="Parquet to write, one row a record.")] = None,
@@ -37,7 +45,7 @@ def command(
     document = evaluate(
         model,
         data,
-        _config(EvaluateConfig, config, threat, attack),
+        _config(EvaluateConfig, config, threat, attack, aspect, records),
         evidence=out,
         outcomes=outcomes or out.with_name(out.name.removesuffix(".json").removesuffix(".dsse") + ".outcomes.parquet"),
         page=page,
@@ -46,7 +54,14 @@ def command(
     answer(document, as_json, _lines(document))
 
 
-def _config(section: Any, path: Path | None, threats: list[str] | None, attacks: list[str] | None) -> Any:
+def _config(
+    section: Any,
+    path: Path | None,
+    threats: list[str] | None,
+    attacks: list[str] | None,
+    aspects: list[str] | None,
+    records: list[str] | None,
+) -> Any:
     """The section of the file, or the defaults, with what the command line says instead."""
     from assay.config.base import parse
     from assay.config.root import Config
@@ -58,21 +73,36 @@ def _config(section: Any, path: Path | None, threats: list[str] | None, attacks:
     if attacks and len(attacks) == 1 and attacks[0] in PRESETS:
         given |= {"attacks": attacks[0]}
     elif attacks:
-        given |= {"attacks": dict(map(_attack, attacks))}
+        given |= {"attacks": dict(_member("--attack", text) for text in attacks)}
+    if aspects:
+        given |= {"aspects": dict(_member("--aspect", text) for text in aspects)}
+    if records:
+        given |= {"sets": dict(map(_records, records))}
     return parse(section, base | given, "evaluate")
 
 
-def _attack(text: str) -> tuple[str, dict[str, Any]]:
+def _member(option: str, text: str) -> tuple[str, dict[str, Any]]:
     """``name`` or ``name:key=value,...``, values in YAML."""
+    import re
+
     import yaml
 
     from assay.errors import UnfitInput
 
     name, _, rest = text.partition(":")
-    pairs = [part.partition("=") for part in rest.split(",") if part]
+    pairs = [part.partition("=") for part in re.split(r",(?=\w+=)", rest) if part]
     if not name or not all(key and equals for key, equals, _ in pairs):
-        raise UnfitInput("--attack", repr(text), "name or name:key=value,..., such as pgd:steps=40,restarts=5")
+        raise UnfitInput(option, repr(text), "name or name:key=value,..., such as pgd:steps=40,restarts=5")
     return name, {key: yaml.safe_load(value) for key, _, value in pairs}
+
+
+def _records(text: str) -> tuple[str, str]:
+    from assay.errors import UnfitInput
+
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise UnfitInput("--records", repr(text), "NAME=DATASET, such as trusted=calibration")
+    return name, path
 
 
 def _lines(document: dict[str, Any]) -> list[str]:

@@ -85,7 +85,12 @@ class Config(Section):
             source.model_copy(update={key: beside(getattr(source, key), folder) for key in ("uri", "labels_uri")})
             for source in config.sources
         )
-        return config.model_copy(update={"sources": sources, "ingest": rules_beside(config.ingest, folder)})
+        sets = {name: beside(path, folder) for name, path in config.evaluate.sets.items()}
+        placed = {
+            "ingest": rules_beside(config.ingest, folder),
+            "evaluate": config.evaluate.model_copy(update={"sets": sets}),
+        }
+        return config.model_copy(update={"sources": sources, **placed})
 
 
 def _override(document: dict[str, Any], text: str) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from assay import catalog
+from assay.errors import UnknownName
 from assay.estimate import Estimate
 from assay.evaluate.aspects.scene import Aspect, Found, Scene
 from assay.evaluate.holdout import Holdout, unseen
@@ -37,14 +38,24 @@ class Looked:
     sections: list[Markup]
 
 
-def aspects(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Aspect]:
+def aspects(given: Mapping[str, Mapping[str, Any]], sets: Iterable[str] = ()) -> dict[str, Aspect]:
     """The configured aspects.
 
+    Args:
+        given: settings by name.
+        sets: names of the evaluation sets there are, for which aspects ask by ``fit_on``, ``sets`` or ``names``.
+
     Raises:
-        UnknownName: no such aspect or setting.
+        UnknownName: no such aspect, setting or evaluation set.
         UnfitInput: a setting that the aspect refuses.
     """
-    return {name: catalog.build(FAMILY, name, settings) for name, settings in given.items()}
+    built: dict[str, Aspect] = {name: catalog.build(FAMILY, name, settings) for name, settings in given.items()}
+    known = set(sets)
+    for aspect in built.values():
+        asked = {getattr(aspect, "fit_on", "") or None, *getattr(aspect, "sets", ()), *getattr(aspect, "names", ())}
+        for name in sorted(asked - {None} - known):
+            raise UnknownName("evaluation set", name, known)
+    return built
 
 
 def look(built: Mapping[str, Aspect], scene: Scene, ledger: Ledger) -> Looked:

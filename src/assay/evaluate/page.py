@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from assay.data.files import write_file
 from assay.estimate import Estimate
 from assay.evaluate import summary
 from assay.evaluate.holdout import Holdout
+from assay.evaluate.look import Looked
 from assay.evaluate.measure import Plan
 from assay.evaluate.outcomes import Example, Ints, Outcomes
 from assay.evidence import Evidence
@@ -34,7 +34,7 @@ def write_page(
     plan: Plan,
     confidence: float,
     labels: Ints | None = None,
-    sections: Sequence[Markup] = (),
+    beside: Looked | None = None,
 ) -> None:
     """Write the page whole.
 
@@ -46,17 +46,19 @@ def write_page(
         plan: what was measured.
         confidence: of the intervals on the page.
         labels: of all records, where the evaluation stopped before the last.
-        sections: of the aspects.
+        beside: what the aspects found, each with a section of its own.
     """
+    own = set(beside.estimates) if beside else set()
+    robustness = {name: each for name, each in evidence.estimates.items() if name not in own}
     every = data.y if labels is None else labels
     part = "" if len(every) == len(data.y) else f" of {len(every)}, enough for the verdict"
     text = html.page(
         "Evaluation",
         _answer(evidence),
-        html.section("Estimates", _intervals(evidence), _table(evidence.estimates)),
+        html.section("Estimates", _intervals(robustness), _table(robustness)),
         *(_threat(outcomes, data, plan, threat, confidence, every) for threat in plan.threats),
         html.section("By class", _classes(outcomes, data, plan, confidence, every)),
-        *sections,
+        *(beside.sections if beside else ()),
         html.section("Soundness", _soundness(evidence), lead="Each check can only take trust away."),
         html.section("Subjects", html.facts({name: html.digest(value) for name, value in evidence.subjects.items()})),
         lead=f"{len(data.rows)} records{part}, intervals of {confidence:.0%} confidence.",
@@ -72,9 +74,9 @@ def _answer(evidence: Evidence) -> Markup:
     return html.banner("misses", f"The measurement is not sound, robustness is not known: {', '.join(missed)}.")
 
 
-def _intervals(evidence: Evidence) -> Markup:
+def _intervals(estimates: dict[str, Estimate]) -> Markup:
     """All shares on one axis, without the intermediate rungs of the ladders."""
-    shown = {name: each for name, each in evidence.estimates.items() if name.count("/") < 2}
+    shown = {name: each for name, each in estimates.items() if name.count("/") < 2}
     rows = [plots.Interval(label=name, value=each.value, low=each.low, high=each.high) for name, each in shown.items()]
     return html.figure(plots.intervals(rows, title="Estimates with their intervals"))
 

@@ -93,7 +93,7 @@ def evaluate(
         data = read_holdout(holdout, config.limit, config.seed)
         require_fit(data, candidate.spec)
         plan = make_plan(config, candidate.spec)
-        built = aspects(config.aspects)
+        built = aspects(config.aspects, config.sets)
         sets = read_sets(config.sets, candidate.spec)
         record.uses(data.dataset, "holdout")
         record.reads("model", candidate.digest)
@@ -128,7 +128,7 @@ def evaluate(
         rows = outcomes_bytes(data.record_ids, data.y, found.outcomes, plan.names, found.champion_outcomes)
         write_file(outcomes, rows)
         if page is not None:
-            write_page(page, made, found.outcomes, data, plan, config.confidence, labels, beside.sections)
+            write_page(page, made, found.outcomes, data, plan, config.confidence, labels, beside)
             record.shows(page)
         deliver(made, evidence, record.workspace)
         record.writes("evidence", made.id)

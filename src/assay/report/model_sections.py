@@ -98,7 +98,8 @@ def measured_section(facts: Facts) -> Markup:
 
 
 def _estimates(estimates: Mapping[str, Estimate], title: str) -> Markup:
-    rows = [plots.Interval.of(name, value) for name, value in estimates.items() if value.n]
+    shares = {name: value for name, value in estimates.items() if value.n and -1 <= value.low <= value.high <= 1}
+    rows = [plots.Interval.of(name, value) for name, value in shares.items()]
     body = [(name, value, value.n, f"{value.confidence:.0%}", value.method) for name, value in estimates.items()]
     table = html.table(["estimate", "value and interval", "records", "confidence", "method"], body)
     return Markup("").join(
