@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -32,7 +33,8 @@ def pair_lipschitz(layers: Sequence[Layer], classes: int) -> torch.Tensor:
     Before it lies one bound for all; of it the difference of two rows counts.
     """
     before, last = lipschitz(layers[:-1]), layers[-1]
-    rows, _ = last.back(torch.eye(classes, dtype=torch.float64))  # type: ignore[union-attr]  # no network ends in ReLU
+    assert not isinstance(last, Relu), "no network ends in one"
+    rows, _ = last.back(torch.eye(classes, **_like(last)))
     flat = rows.flatten(1)
     return before * torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
 
@@ -41,11 +43,16 @@ def _norm(layer: Layer) -> float:
     assert not isinstance(layer, Relu)
     into, out = math.prod(layer.into), math.prod(layer.out)
     if into * out <= MOST_CELLS:
-        matrix, _ = layer.back(torch.eye(out, dtype=torch.float64).reshape(out, *layer.out))
+        matrix, _ = layer.back(torch.eye(out, **_like(layer)).reshape(out, *layer.out))
         return float(torch.linalg.svdvals(matrix.flatten(1))[0]) * (1 + 1e-9)
-    most = layer.spread(torch.ones(1, *layer.into, dtype=torch.float64)).max()
-    ones = torch.ones(1, *layer.out, dtype=torch.float64)
+    most = layer.spread(torch.ones(1, *layer.into, **_like(layer))).max()
+    ones = torch.ones(1, *layer.out, **_like(layer))
     return math.sqrt(float(most) * float(_transposed(layer, ones).max()))
+
+
+def _like(layer: Layer) -> dict[str, Any]:
+    assert not isinstance(layer, Relu)
+    return {"dtype": torch.float64, "device": (layer.scale if isinstance(layer, Scaling) else layer.weight).device}
 
 
 def _transposed(layer: Layer, rows: torch.Tensor) -> torch.Tensor:

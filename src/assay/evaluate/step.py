@@ -96,6 +96,8 @@ def evaluate(
         built = aspects(config.aspects, config.sets)
         sets = read_sets(config.sets, candidate.spec)
         record.uses(data.dataset, "holdout")
+        for name, other in sets.items():
+            record.uses(other.dataset, f"set-{name}")
         record.reads("model", candidate.digest)
         if config.decide:
             data, plan = shuffled(data, config.seed), replace(plan, block_records=LOOK_RECORDS)

@@ -11,7 +11,7 @@ import torch
 
 from assay.errors import UnfitInput
 from assay.estimate import Estimate, proportion
-from assay.evaluate.aspects.scene import Found, Scene
+from assay.evaluate.aspects.scene import Found, Scene, rounded
 from assay.evaluate.ladder import right
 from assay.evaluate.layers import Layer, layers_of
 from assay.evaluate.lipschitz import lipschitz, pair_lipschitz
@@ -63,7 +63,7 @@ class Certificates:
         for threat in scene.plan.threats:
             line = [(0.0, proportion(int(sure.sum()), len(sure), scene.confidence))]
             for share in sorted({*self.shares, 1.0}):
-                at = replace(threat, epsilon=share * threat.epsilon)
+                at = replace(threat, epsilon=rounded(share * threat.epsilon))
                 by = {method: sure & _certified(layers, scene, at, method) for method in self.methods}
                 holds = np.logical_or.reduce(list(by.values()))
                 estimate = proportion(int(holds.sum()), len(holds), scene.confidence)

@@ -25,7 +25,7 @@ from assay.models.fit import generator_for
 from assay.models.spec import ModelSpec
 from assay.threat import ThreatModel
 
-__all__ = ["Aspect", "Found", "Scene"]
+__all__ = ["Aspect", "Found", "Scene", "rounded"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -145,6 +145,11 @@ class Scene:
         found = attack(searched, x, y, threat, generator=generator).detach()
         inside = within(threat, x, found).reshape(-1, *(1 for _ in x.shape[1:]))
         return torch.where(inside, found, x)
+
+
+def rounded(radius: float) -> float:
+    """A radius that was computed, as people write it: 3 * 0.0125 is 0.0375, and so is the name of its estimate."""
+    return float(f"{radius:.12g}")
 
 
 class Aspect(Protocol):

@@ -11,7 +11,7 @@ import torch
 
 from assay.errors import UnfitInput
 from assay.estimate import Estimate, proportion
-from assay.evaluate.aspects.scene import Found, Scene
+from assay.evaluate.aspects.scene import Found, Scene, rounded
 from assay.evaluate.fast import agreeing, fast, pays
 from assay.evaluate.smoothing import ABSTAINS, CHUNK_RECORDS, Smoothed, radius_of, smooth
 from assay.evidence import robust
@@ -117,4 +117,4 @@ class Smoothing:
 
 def _ball(scene: Scene, radius: float) -> ThreatModel:
     first = scene.plan.threats[0]
-    return replace(ThreatModel(norm="l2", epsilon=radius), bounds=first.bounds)
+    return replace(ThreatModel(norm="l2", epsilon=rounded(radius)), bounds=first.bounds)
