@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
+from assay.constraints import Constraints
 from assay.errors import UnfitInput, UnknownName
 
 Norm = Literal["linf", "l2", "l1", "l0"]
@@ -28,6 +29,7 @@ class ThreatModel:
         goal: ``untargeted`` (any wrong class) or ``targeted``.
         knowledge: ``white-box``, ``black-box`` or ``transfer``.
         query_budget: queries an example may cost; only for ``black-box``.
+        constraints: for a table, what its rows are and how each column may move; None for no such limits.
 
     Evidence for one threat model never answers for another: `key` tells two apart.
 
@@ -41,6 +43,7 @@ class ThreatModel:
     goal: Literal["untargeted", "targeted"] = "untargeted"
     knowledge: Literal["white-box", "black-box", "transfer"] = "white-box"
     query_budget: int | None = None
+    constraints: Constraints | None = None
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
@@ -64,19 +67,26 @@ class ThreatModel:
     @property
     def key(self) -> str:
         """Short text that names this threat model, such as ``linf:0.1``, for estimates and policies."""
-        marks = [] if (self.goal, self.knowledge) == ("untargeted", "white-box") else [self.goal, self.knowledge]
+        marks: list[str] = (
+            [] if (self.goal, self.knowledge) == ("untargeted", "white-box") else [self.goal, self.knowledge]
+        )
+        marks += [] if self.query_budget is None else [f"queries-{self.query_budget}"]
+        marks += [] if self.constraints is None else [self.constraints.key]
         box = [] if self.bounds == (0.0, 1.0) else [f"[{self.bounds[0]:g},{self.bounds[1]:g}]"]
         return ":".join([self.norm, repr(self.epsilon), *box, *marks])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for canonical JSON."""
-        return asdict(self) | {"bounds": list(self.bounds)}
+        """Plain data for canonical JSON; ``constraints`` only where there are some."""
+        document = asdict(self) | {"bounds": list(self.bounds)}
+        return document if self.constraints is not None else {k: v for k, v in document.items() if k != "constraints"}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> ThreatModel:
         """The reverse of `to_json`."""
         low, high = document["bounds"]
-        return cls(**document | {"bounds": (float(low), float(high)), "epsilon": float(document["epsilon"])})
+        given = document.get("constraints")
+        plain = document | {"bounds": (float(low), float(high)), "epsilon": float(document["epsilon"])}
+        return cls(**plain | {"constraints": None if given is None else Constraints.from_json(given)})
 
     @classmethod
     def parse(cls, text: str, bounds: tuple[float, float] = (0.0, 1.0)) -> ThreatModel:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from assay.attacks import feasible
 from assay.attacks.l1 import ball_in_box, dearest_first, draw
 from assay.errors import UnfitInput
 from assay.threat import Norm, ThreatModel
@@ -84,6 +85,8 @@ def steepest(threat: ThreatModel, gradient: torch.Tensor) -> torch.Tensor:
 
     An example whose gradient is zero stays where it is.
     """
+    if threat.constraints is not None and feasible.coupled(threat):
+        return feasible.steepest(threat, gradient)
     if _known(threat) == "linf":
         return gradient.sign()
     flat: torch.Tensor = gradient.flatten(1)
@@ -100,6 +103,8 @@ def project(threat: ThreatModel, x: torch.Tensor, x_adv: torch.Tensor) -> torch.
 
     As x lies in the box, the second step only shrinks the distance to x, so the point stays in the ball.
     """
+    if threat.constraints is not None:
+        return feasible.nearest(threat, x, x_adv)
     delta = x_adv - x
     if _known(threat) == "l1":
         delta = ball_in_box(delta.flatten(1), _room(threat, x, delta), threat.epsilon).view_as(x)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from assay import canonical
 from assay.config.base import Section, parse
+from assay.config.constraints import with_constraints
 from assay.config.sources import with_rules
 from assay.errors import UnfitInput
 
@@ -27,6 +28,6 @@ def read_section(path: Path | None, name: str, model: type[S]) -> S:
     if not isinstance(document, dict):
         raise UnfitInput(str(path), type(document).__name__, f"the section {name}, or an assay.yaml")
     whole = "schema" in document or isinstance(document.get("sources"), list)
-    section = document.get(name) or {} if whole else document
+    section = with_constraints(document).get(name) or {} if whole else document
     section = with_rules(section, path.parent) if name == "ingest" else section
     return parse(model, section, f"{path}: {name}" if whole else str(path))

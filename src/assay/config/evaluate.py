@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from assay.config.base import Section
+from assay.config.constraints import ConstraintsConfig
 
 __all__ = ["PRESETS", "EvaluateConfig"]
 
@@ -37,6 +38,8 @@ class EvaluateConfig(Section):
         sets: other records by name, each the path of a dataset folder, for aspects that ask for them by that name:
             canaries, records from elsewhere, records to fit a temperature on.
         slices: also measure every ``class``, every ``source`` of the hold-out, or both, for the rule ``worst_slice``.
+        constraints: of a table, which columns an attack may move and how; part of every threat, and of its name.
+            Usually the section ``constraints`` of the whole file, by which sanitize judges records too.
         confidence: of every interval.
         seed: of every attack.
         threads: blocks of 256 records attacked at the same time, one torch thread each; changes no number.
@@ -65,6 +68,7 @@ class EvaluateConfig(Section):
         default_factory=dict
     )
     slices: tuple[Literal["class", "source"], ...] = ()
+    constraints: ConstraintsConfig | None = None
     confidence: float = pydantic.Field(default=0.95, gt=0.5, lt=1)
     seed: int = pydantic.Field(default=0, ge=0, lt=2**53)
     threads: int = pydantic.Field(default=2, ge=1, le=256)

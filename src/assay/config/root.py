@@ -12,6 +12,7 @@ import yaml
 
 from assay import canonical
 from assay.config.base import Section, parse
+from assay.config.constraints import with_constraints
 from assay.config.evaluate import EvaluateConfig
 from assay.config.filters import FilterConfig
 from assay.config.gate import PolicyConfig
@@ -41,7 +42,10 @@ class Target(Section):
 
 
 class Config(Section):
-    """One section a step; see each."""
+    """One section a step; see each.
+
+    A file may hold ``constraints`` beside them: `load` gives them to ``sanitize`` and to ``evaluate``.
+    """
 
     schema_: Literal["assay.config/v1"] = pydantic.Field(default="assay.config/v1", alias="schema")
     sources: tuple[SourceConfig, ...] = pydantic.Field(min_length=1)
@@ -79,7 +83,7 @@ class Config(Section):
             document["policy"] = canonical.read_yaml(file.parent / document["policy"])
         if "ingest" in document:
             document["ingest"] = with_rules(document["ingest"], file.parent)
-        config = parse(cls, document, str(file))
+        config = parse(cls, with_constraints(document), str(file))
         folder = file.absolute().parent
         sources = tuple(
             source.model_copy(update={key: beside(getattr(source, key), folder) for key in ("uri", "labels_uri")})

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pydantic
 
 from assay.config.base import Section
+from assay.config.constraints import ConstraintsConfig
 from assay.config.encoder import EncoderConfig
 
 Answer = Literal["keep", "flag", "downweight", "quarantine", "reject"]
@@ -69,6 +70,8 @@ class SanitizeConfig(Section):
         detectors: members of ``sanitize.detectors`` by name; none by default. Each is measured against trusted records.
         encoder: of the embeddings.
         annotators: labels of several annotators per record.
+        constraints: what every row of a table is (integers, one-hot groups, relations); a record that breaks one
+            leaves. Usually the section ``constraints`` of the whole file, which the attacks of evaluate keep to.
         seed: of the detectors, and of the division of the trusted records into those they are fitted to and those that
             set their cuts.
     """
@@ -80,6 +83,7 @@ class SanitizeConfig(Section):
     detectors: dict[str, DetectorConfig] = pydantic.Field(default_factory=dict)
     encoder: EncoderConfig = EncoderConfig()
     annotators: AnnotatorsConfig = AnnotatorsConfig()
+    constraints: ConstraintsConfig | None = None
     seed: int = pydantic.Field(default=0, ge=0, lt=2**32)
 
     @pydantic.model_validator(mode="after")

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from assay import canonical
+from assay.config.evaluate import EvaluateConfig
+from assay.constraints import Constraints, bind
 from assay.data.dataset import Dataset, features, labels
 from assay.data.manifest import Manifest
 from assay.data.records import record_ids
@@ -19,7 +21,7 @@ from assay.errors import UnfitInput
 from assay.ledger import Ledger
 from assay.models.spec import ModelSpec
 
-__all__ = ["Holdout", "read_holdout", "read_sets", "require_fit", "unseen"]
+__all__ = ["Holdout", "constraints_of", "read_holdout", "read_sets", "require_fit", "unseen"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,32 @@ def _require_inside(holdout: Holdout, spec: ModelSpec, who: str, where: str) -> 
             f"values in [{holdout.x.min():.6g}, {holdout.x.max():.6g}]",
             f"finite values in the box of the {who}, {list(spec.bounds)}",
         )
+
+
+def constraints_of(config: EvaluateConfig, holdout: Holdout) -> Constraints | None:
+    """The declared constraints on the columns of the records, with the spread of each column over the whole hold-out.
+
+    Raises:
+        UnknownName: a column that the records do not have.
+        UnfitInput: images, or a record that is not what the declaration says of every row: a ball around it would hold
+            no row to compare it with.
+    """
+    if config.constraints is None:
+        return None
+    if holdout.x.ndim != 2:
+        raise UnfitInput("evaluate.constraints", f"records of shape {holdout.x.shape[1:]}", "a table")
+    spread = features(holdout.dataset).astype(np.float64).std(axis=0)
+    constraints = bind(config.constraints, holdout.dataset.feature_names, spread)
+    for reason, at_fault in constraints.faults(holdout.x).items():
+        if at_fault.any():
+            first = holdout.record_ids[int(np.flatnonzero(at_fault)[0])]
+            raise UnfitInput(
+                "hold-out",
+                f"{int(at_fault.sum())} records with {reason}, the first {first}",
+                "records that keep to the constraints",
+                "Let sanitize quarantine them, or correct the declaration.",
+            )
+    return constraints
 
 
 def unseen(holdout: Holdout, trained_on: str, ledger: Ledger) -> str:

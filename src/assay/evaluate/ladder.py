@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from assay import catalog
+from assay.attacks import feasible
 from assay.attacks.geometry import Attack
 from assay.evaluate.fast import exact
 from assay.evaluate.outcomes import STANDS, WRONG
@@ -117,6 +118,7 @@ def climb(
         budget: gradient evaluations that a record may cost; a restart that would cost more is not begun.
     """
     judge = exact(model)
+    model = feasible.through_rounding(model, threat.constraints)
     by = torch.where(right(judge, x, y), STANDS, WRONG)
     x_adv, outside, not_finite, spent = x.clone(), 0, 0, 0.0
     for number, rung in enumerate(rungs, 1):
@@ -129,6 +131,8 @@ def climb(
                 return Broken(by, x_adv, outside, not_finite, truncated=True)
             draw = generator_for(seed, threat.key, rung.name, restart, block)
             found = rung.attack(model, x[rows], y[rows], threat, generator=draw).detach()
+            if threat.constraints is not None:
+                found = feasible.whole(threat, x[rows], found)
             inside = within(threat, x[rows], found)
             found = torch.where(inside.reshape(-1, *(1 for _ in x.shape[1:])), found, x[rows])
             outside += int((~inside).sum())
@@ -146,7 +150,7 @@ def right(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def within(threat: ThreatModel, x: torch.Tensor, x_adv: torch.Tensor) -> torch.Tensor:
-    """(N,) bool: the point is finite and inside ball and box, up to the rounding of its type."""
+    """(N,) bool: the point is finite and inside ball, box and constraints, up to the rounding of its type."""
     low, high = threat.bounds
     delta = (x_adv - x).flatten(1).double()
     order = {"linf": float("inf"), "l2": 2.0, "l1": 1.0, "l0": 0.0}[threat.norm]
@@ -155,7 +159,7 @@ def within(threat: ThreatModel, x: torch.Tensor, x_adv: torch.Tensor) -> torch.T
     flat = x_adv.flatten(1)
     boxed = flat.isfinite().all(1) & (flat >= low - rounding).all(1) & (flat <= high + rounding).all(1)
     inside: torch.Tensor = torch.linalg.vector_norm(delta, ord=order, dim=1) <= threat.epsilon * (1 + 1e-5) + slack
-    return boxed & inside
+    return boxed & inside & (feasible.holds(threat, x, x_adv) if threat.constraints is not None else boxed)
 
 
 def _logits(model: nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -96,10 +96,10 @@ class Plan:
         return [rung.name for rung in self.ladder]
 
     def curve(self, threat: ThreatModel, features: int) -> tuple[ThreatModel, ...]:
-        """Threat models of growing radius: parts and multiples of epsilon, and last the whole box."""
+        """Threat models of growing radius: parts and multiples of epsilon, last the whole box without constraints."""
         box = soundness.box_size(threat, features)
         radii = [share * threat.epsilon for share in SHARES if share * threat.epsilon < box]
-        return tuple(replace(threat, epsilon=radius) for radius in (*radii, box))
+        return (*(replace(threat, epsilon=radius) for radius in radii), replace(threat, epsilon=box, constraints=None))
 
 
 def measure(

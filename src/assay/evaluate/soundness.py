@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -89,7 +90,7 @@ def verdicts(outcomes: Outcomes, y: torch.Tensor, plan: Plan, features: int) -> 
         "attacks_stay_inside": not sums["outside"],
         "two_passes_agree": not tallies["passes_differ"],
         "zero_gradient_share": tallies["zero_gradient"] <= MOST_ZERO_GRADIENTS * tallies["right"],
-        "attack_self_test": all(self_test(plan.rungs, threat, device) for threat in threats),
+        "attack_self_test": all(self_test(plan.rungs, replace(threat, constraints=None), device) for threat in threats),
     }
     later: dict[str, Callable[[], bool]] = {
         "scale_invariance": lambda: _not_better(outcomes, plan, RESCALED, BLOCK_RECORDS),

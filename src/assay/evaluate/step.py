@@ -16,6 +16,7 @@ from assay.attempts import charge
 from assay.config.base import parse_json
 from assay.config.evaluate import EvaluateConfig
 from assay.config.root import Target
+from assay.constraints import Constraints
 from assay.data.files import write_file
 from assay.errors import UnfitInput
 from assay.estimate import RISK, Estimate
@@ -24,7 +25,7 @@ from assay.evaluate.aspects.scene import Scene
 from assay.evaluate.champion import champion_folder, find_champion
 from assay.evaluate.deliver import deliver
 from assay.evaluate.fast import supports_bfloat16
-from assay.evaluate.holdout import Holdout, read_holdout, read_sets, require_fit, unseen
+from assay.evaluate.holdout import Holdout, constraints_of, read_holdout, read_sets, require_fit, unseen
 from assay.evaluate.ladder import ladder
 from assay.evaluate.look import aspects, look
 from assay.evaluate.measure import Plan, measure
@@ -92,7 +93,7 @@ def evaluate(
         candidate = load_model(model)
         data = read_holdout(holdout, config.limit, config.seed)
         require_fit(data, candidate.spec)
-        plan = make_plan(config, candidate.spec)
+        plan = make_plan(config, candidate.spec, constraints_of(config, data))
         built = aspects(config.aspects, config.sets)
         sets = read_sets(config.sets, candidate.spec)
         record.uses(data.dataset, "holdout")
@@ -147,14 +148,15 @@ def evaluate(
     }
 
 
-def make_plan(config: EvaluateConfig, spec: ModelSpec) -> Plan:
+def make_plan(config: EvaluateConfig, spec: ModelSpec, constraints: Constraints | None = None) -> Plan:
     """The plan for a model: threats in its box, attacks built, triggers that fit its input.
 
     Raises:
         UnfitInput: an epsilon of 0 or beyond the box, a threat given twice, or a trigger that does not fit.
     """
     features = int(torch.Size(spec.input_shape).numel())
-    threats = tuple(ThreatModel.parse(text, spec.bounds) for text in config.threats)
+    balls = (ThreatModel.parse(text, spec.bounds) for text in config.threats)
+    threats = tuple(replace(ball, constraints=constraints) for ball in balls)
     for threat in threats:
         box = soundness.box_size(threat, features)
         if threat.epsilon > box:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,6 +20,9 @@ from assay.incidents import Charge
 from assay.restate import restated
 from assay.signing import Assurance
 from assay.threat import ThreatModel
+
+MARKS = re.compile(r"(?::(?:untargeted|targeted|white-box|black-box|transfer|queries-[0-9]+|tabular-[0-9a-f]{12}))*$")
+"""What a threat's key names behind ball and box."""
 
 Verdict = Literal["holds", "misses", "unclear", "not_measured"]
 Severity = Literal["required", "advisory"]
@@ -152,7 +156,8 @@ class Case:
 def estimate_name(estimate: str, threat: str, ending: str = "") -> str:
     """The full name of an estimate, such as ``robust_accuracy/linf:0.1``; ``threat`` as `ThreatModel.parse` reads it.
 
-    A box other than [0, 1] is written behind the threat, as its key has it: ``linf:0.5:[-1,1]``.
+    A box other than [0, 1] is written behind the threat, as its key has it: ``linf:0.5:[-1,1]``; then what else a key
+    names: ``linf:0.1:untargeted:black-box:queries-1000``, ``linf:0.1:tabular-6b86b273ff34``.
 
     Raises:
         UnfitInput: a threat of another form, or an estimate without a name.
@@ -160,7 +165,8 @@ def estimate_name(estimate: str, threat: str, ending: str = "") -> str:
     if not estimate:
         raise UnfitInput("rule: estimate", "an empty name", "the name of an estimate, such as clean_accuracy")
     name = estimate + ending
-    return robust(name, threat_of(threat)) if threat else name
+    marks = MARKS.search(threat)
+    return robust(name, threat_of(threat.removesuffix(marks[0]))) + marks[0] if threat and marks else name
 
 
 def threat_of(text: str) -> ThreatModel:

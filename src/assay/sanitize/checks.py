@@ -1,4 +1,4 @@
-"""What is always checked, for an expectation would let it through: values, weights, duplicates, leaks.
+"""What is always checked, for an expectation would let it through: values, weights, constraints, duplicates, leaks.
 
 Great Expectations counts a missing or NaN value as no failure, and no rows at all as success; here a value that is
 missing or not finite takes its record out, whatever the suite says.
@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.config.sanitize import SanitizeConfig
+from assay.constraints import bind
 from assay.data import records
 from assay.data.content import ContentIndex, Repeats
 from assay.data.dataset import KEYS, Dataset
 from assay.data.finding_list import FindingList
 from assay.data.findings import Action
 from assay.data.layout import features_of
+from assay.data.matrix import matrix, numeric_names
 
 Mask = npt.NDArray[np.bool_]
 FORMULA = r"^[=+\-@\t\r]"
@@ -35,11 +37,11 @@ class Checks:
         """Prepare them.
 
         Args:
-            config: says what becomes of duplicates.
+            config: says what becomes of duplicates, and what every row of a table is.
             calibration: trusted records; a record that equals one of them is flagged as a leak.
         """
         self.findings = FindingList()
-        self._duplicates = config.duplicates
+        self._duplicates, self._constraints = config.duplicates, config.constraints
         self._repeats = Repeats()
         self._known = ContentIndex.of(_contents(calibration.table)) if calibration is not None else None
         self._constant: dict[str, pa.Array] | None = None
@@ -52,6 +54,9 @@ class Checks:
         if "weight" in table.column_names:
             self._finds(table, unfit_weight(table["weight"]), "unfit_weight", "quarantine")
         self._finds(table, formula(table), "formula_cell", "flag")
+        if self._constraints is not None:
+            for reason, at_fault in bind(self._constraints, numeric_names(table)).faults(matrix(table)).items():
+                self._finds(table, at_fault, reason, "quarantine")
         contents = _contents(table)
         if self._duplicates != "keep":
             self._repeats.add(contents)
