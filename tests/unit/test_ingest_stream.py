@@ -20,7 +20,6 @@ from test_ingest_step import run, source
 from assay.config.base import parse
 from assay.config.ingest import IngestConfig
 from assay.data import layout
-from assay.data import parquet as parquet_files
 from assay.data.dataset import Dataset
 from assay.errors import UnfitInput
 from assay.ingest import lines
@@ -127,16 +126,11 @@ def chunks_of(data: bytes, folder: Path) -> Any:
     return Csv().chunks(Delivery("s/b", folder / "b.csv"), parse(IngestConfig, LOOSE, "ingest"))
 
 
-@pytest.mark.parametrize("group_bytes", [0, 2**26])
-def test_parquet_is_the_same_by_any_row_groups(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_bytes: int
-) -> None:
-    """Large row groups, which are read a piece at a time, small ones, and one."""
+def test_parquet_is_the_same_by_any_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = ["a", "b", None] * 100
     table = pa.table({"f": np.arange(300) / 7, "s": [f"t{k}" for k in range(300)], "label": labels})
     pq.write_table(table, tmp_path / "one.parquet")
     whole = read_parquet(tmp_path / "one.parquet")
-    monkeypatch.setattr(parquet_files, "GROUP_BYTES", group_bytes)
     monkeypatch.setattr(layout, "PART_ROWS", 64)
     pq.write_table(table, tmp_path / "many.parquet", row_group_size=70)
     for name in ("one", "many"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import os
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import IO
 
 from assay import canonical
-from assay.errors import UnfitInput
+from assay.errors import AssayError, UnfitInput
 
 __all__ = ["create_file", "fsync_folder", "temporary_folder", "whole_folder", "write_file"]
 
 TEMPORARY = ".assay-tmp-"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -94,6 +96,9 @@ def temporary_folder(target: Path) -> Iterator[Path]:
 
     What a killed process left of the same name goes first; a lock tells it from the folder of a process at work.
     Folders that were made for it go with it when nothing else is in them.
+
+    Raises:
+        AssayError: the disk is full; says how much was written and is free.
     """
     made = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -106,11 +111,27 @@ def temporary_folder(target: Path) -> Iterator[Path]:
     with _locked(temporary):
         try:
             yield temporary
+        except OSError as error:
+            if error.errno in FULL:
+                raise _no_room(target, temporary, error) from error
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             with suppress(OSError):
                 for folder in made:
                     folder.rmdir()
+
+
+def _no_room(target: Path, temporary: Path, error: OSError) -> AssayError:
+    """What a full disk is told as."""
+    written = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
+    free = shutil.disk_usage(target.parent).free
+    return AssayError(
+        str(target),
+        f"{error.strerror or error} after {written} bytes of it, with {free} free",
+        "room for all of it",
+        "Nothing of it was kept: make room and run it again.",
+    )
 
 
 @contextmanager
