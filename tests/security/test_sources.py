@@ -341,3 +341,32 @@ def test_no_changed_byte_of_a_signature_lets_a_batch_in(market: Path) -> None:
         data[rng.randrange(len(data))] ^= rng.randrange(1, 256)
         envelope.write_bytes(data)
         assert take(market) == {"bob/b1": "signature"}
+
+
+@pytest.mark.parametrize(("trusted", "loser"), [("bob", "ann"), ("ann", "bob")])
+def test_a_batch_whose_columns_do_not_fit_is_rejected_alone(
+    market: Path, capsys: pytest.CaptureFixture[str], trusted: str, loser: str
+) -> None:
+    """Of two that differ the trusted one stands, whatever they are called; the others come in."""
+    (market / "in" / loser / "b1.csv").write_text(table(1).replace("x,y,label", "x,z,label"))
+    sign_batch([market / "in" / loser / "b1.csv"], source=loser, batch="b1", key=f"{loser}.pem")
+    change(market, trusted, trust="trusted")
+    (market / "in/cat").mkdir()
+    (market / "in/cat/b1.csv").write_text(table(2))
+    batches = [{"batch": "b1", "uri": "in/cat/b1.csv"}]
+    write(market, rules_of(market) | {"cat": {"prefixes": ["in/cat"], "require_signature": False, "batches": batches}})
+    code, document = ingest(capsys, "ann", "bob", "cat")
+    assert (code, rejected(document)) == (1, {f"{loser}/b1": "content"})
+    said = document["rejected"][0]["reason"]
+    assert said.startswith(f"batch {loser}/b1: column 'y': got no such column, need double, as in batch {trusted}/b1")
+    assert (market / "out/quarantine/rejected" / loser / "b1" / "data").is_file()
+    assert {it.source for it in Dataset.load(market / "out/dataset").manifest.history.sources} == {"cat"}
+
+
+def test_a_label_of_no_class_rejects_its_batch_alone(market: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (market / "in/bob/b1.csv").write_text(table(1).replace(",b\n", ",nobody\n", 1))
+    sign_batch([market / "in/bob/b1.csv"], source="bob", batch="b1", key="bob.pem")
+    (market / "classes.yaml").write_text("classes: [a, b]\n")
+    code, document = ingest(capsys, "ann", "bob", "--config", "classes.yaml")
+    assert (code, rejected(document)) == (1, {"bob/b1": "content"})
+    assert "'nobody'" in document["rejected"][0]["reason"]
