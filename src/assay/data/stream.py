@@ -194,6 +194,7 @@ class RecordList:
         self._writer = pq.ParquetWriter(sink, schema, compression="zstd")
         self._waiting: list[pa.Table] = []
         self._rows = 0
+        self._written = False
 
     def add(self, table: pa.Table) -> None:
         """Note the records of a table."""
@@ -204,15 +205,14 @@ class RecordList:
             self._write(LIST_ROWS)
 
     def close(self) -> None:
-        """Write what is left."""
-        if self._rows:
+        """Write what is left; a list of none holds one row group all the same, as it always has."""
+        if self._rows or not self._written:
             self._write(self._rows)
         self._writer.close()
 
     def give_up(self) -> None:
         """Close the file as it is."""
-        self._waiting, self._rows = [], 0
-        self.close()
+        self._writer.close()
 
     def bytes(self) -> bytes:
         """The file, once it is closed."""
@@ -224,6 +224,7 @@ class RecordList:
         keys = waiting.slice(0, rows)
         keys = keys.set_column(0, "batch", keys["batch"].cast(pa.string())).replace_schema_metadata(None)
         self._writer.write_table(keys, row_group_size=LIST_ROWS)
+        self._written = True
         self._rows -= rows
         self._waiting = [waiting.slice(rows)]
 
