@@ -58,19 +58,19 @@ def main() -> None:
         path = Path(folder) / "f.parquet"
         pq.write_table(given.table, path)
         least = min(seconds(lambda: limit(path)) for _ in range(3))
+        for names in (*((name,) for name in CHEAP), CHEAP):
+            config = parse(SanitizeConfig, {"detectors": {name: {"rate": 0.001} for name in names}}, "bench")
+            spent = min(seconds(lambda: detect(given, every, trusted, config)) for _ in range(3))  # noqa: B023
+            tracemalloc.start()
+            detect(given, every, trusted, config)
+            peak = tracemalloc.get_traced_memory()[1] / 1e6
+            tracemalloc.stop()
+            label = names[0] if len(names) == 1 else f"all {len(names)}"
+            print(f"  {label:<14}{spent:6.2f} s  peak {peak:.0f} MB")
+        least = min(least, *(seconds(lambda: limit(path)) for _ in range(3)))  # before and after: machines are shared
     print(f"{rows} rows x {COLUMNS}: read and one sort a column {least:.2f} s")
-    total = 0.0
-    for name in CHEAP:
-        config = parse(SanitizeConfig, {"detectors": {name: {"rate": 0.001}}}, "bench")
-        spent = min(seconds(lambda: detect(given, every, trusted, config)) for _ in range(3))  # noqa: B023
-        tracemalloc.start()
-        detect(given, every, trusted, config)
-        peak = tracemalloc.get_traced_memory()[1] / 1e6
-        tracemalloc.stop()
-        print(f"  {name:<14}{spent:6.2f} s  ratio {spent / least:.2f}  peak {peak:.0f} MB")
-        total += spent
-    print(f"all {len(CHEAP)}: {total:.2f} s, ratio {total / least:.2f} (bound {BOUND})")
-    sys.exit(total > BOUND * least)
+    print(f"all {len(CHEAP)} at once, as the step runs them: ratio {spent / least:.2f} (bound {BOUND})")
+    sys.exit(spent > BOUND * least)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class _Seen:
     """Records as a detector sees them.
 
     Fields:
-        table, y, ids: the records under test.
+        table, y: the records under test.
         view: numbers (N, D) of a table of them.
         width: D.
         trusted: numbers and labels of the trusted records, or None.
@@ -78,7 +78,6 @@ class _Seen:
 
     table: pa.Table
     y: Labels
-    ids: list[str]
     view: View
     width: int
     trusted: tuple[Floats, Labels] | None
@@ -86,6 +85,10 @@ class _Seen:
     def of(self, rows: npt.NDArray[np.int64]) -> Floats:
         """The numbers of some records."""
         return self.view(self.table.take(pa.array(rows)))
+
+    def names(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """The ids of some records."""
+        return records.record_ids(self.table.take(pa.array(rows)))
 
     def scores(self, scorer: Scorer, rows: npt.NDArray[np.int64] | None = None) -> Floats:
         """Scores of all records, or some, chunk by chunk: the numbers of all are never there at once."""
@@ -137,7 +140,7 @@ def detect(
 def _seen(
     on: str, dataset: Dataset, rows: npt.NDArray[np.bool_], trusted: Dataset | None, encoder: Encoder | None
 ) -> _Seen:
-    table = dataset.table.filter(pa.array(rows))
+    table = dataset.table if rows.all() else dataset.table.filter(pa.array(rows))
     view: View = matrix
     if on == "embeddings":
         if encoder is None:
@@ -150,7 +153,7 @@ def _seen(
     width = view(table.slice(0, 1)).shape[1]
     if on == "embeddings" and width > MAX_WIDTH:
         raise UnfitInput("sanitize.encoder.layer", f"{width} activations", f"a layer of at most {MAX_WIDTH}")
-    return _Seen(table, labels(dataset)[rows], records.record_ids(table), view, width, _reference(trusted, table, view))
+    return _Seen(table, labels(dataset)[rows], view, width, _reference(trusted, table, view))
 
 
 def _reference(trusted: Dataset | None, table: pa.Table, view: View) -> tuple[Floats, Labels] | None:
@@ -195,10 +198,10 @@ def _calibrated(
     reference = np.sort(_finite(name, scorer(known[0][judge], known[1][judge])))
     _finite(name, scores)
     cut, severe = _cut(reference, given.rate), _cut(reference, given.severe_rate)
-    findings = []
-    for at in np.flatnonzero(scores > cut):
+    findings, above = [], np.flatnonzero(scores > cut)
+    for at, record in zip(above, seen.names(above), strict=True):
         action = given.severe_action if scores[at] > severe else given.action
-        findings.append(Finding(seen.ids[at], name, float(scores[at]), member.reason, action))
+        findings.append(Finding(record, name, float(scores[at]), member.reason, action))
     return Detection(name, given.rate, cut, len(reference), scores, tuple(findings), given.on)
 
 
@@ -236,8 +239,10 @@ def _fenced(name: str, member: Detector, on: str, seen: _Seen, seed: int) -> Det
     low, high = np.quantile(_finite(name, scores), [0.25, 0.75])
     cut = float(high + FENCE * (high - low))
     action: Action = "flag"
+    above = np.flatnonzero(scores > cut)
     findings = tuple(
-        Finding(seen.ids[at], name, float(scores[at]), member.reason, action) for at in np.flatnonzero(scores > cut)
+        Finding(record, name, float(scores[at]), member.reason, action)
+        for at, record in zip(above, seen.names(above), strict=True)
     )
     return Detection(name, None, cut, 0, scores, findings, on)
 
