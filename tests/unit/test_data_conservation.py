@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -132,13 +133,17 @@ def test_whatever_is_delivered_is_all_there_in_parts(batches: dict[str, Rows]) -
         check(Path(name), batches)
 
 
-def test_a_row_that_is_dropped_or_doubled_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mutant: the quarantine of ingest loses what equals a hold-out record."""
-    from assay.ingest import parts
+def test_a_record_that_is_dropped_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: the dataset that ingest leaves has lost its last record, and is whole in itself."""
+    ingests = ingest
 
-    made = parts._without
-    monkeypatch.setattr(
-        parts, "_without", lambda pool, leave, *rest: made(pool.filter(pa.array(~leave)), leave[~leave], *rest)
-    )
+    def loses(*given: Any, **named: Any) -> dict[str, Any]:
+        document = ingests(*given, **named)
+        made = Dataset.load(named["dataset"])
+        shutil.rmtree(named["dataset"])
+        made.take(np.arange(len(made) - 1), made.manifest.history).save(named["dataset"])
+        return document
+
+    monkeypatch.setitem(globals(), "ingest", loses)
     with pytest.raises(AssertionError):
         check(tmp_path, MIXED)
