@@ -9,7 +9,7 @@ import pydantic
 from assay.config.base import Section
 from assay.config.constraints import ConstraintsConfig
 
-__all__ = ["PRESETS", "EvaluateConfig"]
+__all__ = ["PRESETS", "EvaluateConfig", "InversionConfig"]
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "standard": {
@@ -22,6 +22,18 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     }
 }
 """Ladders by name. ``standard`` breaks what AutoAttack's standard version breaks (benchmarks/bench_autoattack.py)."""
+
+
+class InversionConfig(Section):
+    """A trigger sought for every class, though nobody named one.
+
+    Fields:
+        steps: gradient steps for the mask, and again for the pattern, a class; 0 for no search.
+        area: of all places of an input (pixels, columns), how many the trigger may cover.
+    """
+
+    steps: int = pydantic.Field(default=0, ge=0, le=10_000)
+    area: float = pydantic.Field(default=0.05, gt=0, le=1)
 
 
 class EvaluateConfig(Section):
@@ -37,6 +49,7 @@ class EvaluateConfig(Section):
             measured.
         sets: other records by name, each the path of a dataset folder, for aspects that ask for them by that name:
             canaries, records from elsewhere, records to fit a temperature on.
+        inversion: also seek a small trigger that leads to one class, for ``inverted_trigger_success``.
         slices: also measure every ``class``, every ``source`` of the hold-out, or both, for the rule ``worst_slice``.
         constraints: of a table, which columns an attack may move and how; part of every threat, and of its name.
             Usually the section ``constraints`` of the whole file, by which sanitize judges records too.
@@ -67,6 +80,7 @@ class EvaluateConfig(Section):
     sets: dict[Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], str] = pydantic.Field(
         default_factory=dict
     )
+    inversion: InversionConfig = InversionConfig()
     slices: tuple[Literal["class", "source"], ...] = ()
     constraints: ConstraintsConfig | None = None
     confidence: float = pydantic.Field(default=0.95, gt=0.5, lt=1)
