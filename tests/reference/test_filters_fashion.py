@@ -65,3 +65,19 @@ def test_a_backdoor_of_half_a_percent_or_more_goes_and_clean_records_stay(
     recall, lost = run(shared_data / "fashion_mnist", 2000 + target, trigger, share, target, trusted)
     assert recall >= 0.95
     assert lost <= 0.003
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+@pytest.mark.timeout(1800)
+@pytest.mark.xfail(strict=False, reason="known misses; recall in deals before: 0.87 to 0.93, and 0.00")
+@pytest.mark.parametrize(
+    ("trigger", "share", "target"),
+    [(Warp(seed=1011), 0.005, 5), (Blended(pattern_seed=1001), 0.002, 6)],
+    ids=["warp", "blended"],
+)
+def test_warps_of_half_a_percent_and_blends_of_a_fifth_go(
+    shared_data: Path, trigger: Trigger, share: float, target: int
+) -> None:
+    recall, _ = run(shared_data / "fashion_mnist", 2000 + target, trigger, share, target, True)
+    assert recall >= 0.99
