@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from assay import canonical, catalog
-from assay.attacks.geometry import project, random_start, size, steepest
+from assay.attacks.geometry import MOVES, project, random_start, size, steepest
 from assay.attacks.objective import fooled, log_odds, margin
 from assay.attacks.starts import tiled_start
 from assay.errors import UnfitInput, UnknownName
 from assay.threat import ThreatModel
 
 ATTACKS = catalog.names("attacks")
-NORMS = ["linf", "l2", "l1"]
+NORMS = list(MOVES)
+PAIRS = [(name, norm) for name in ATTACKS for norm in getattr(catalog.member("attacks", name), "norms", NORMS)]
+FIRST = dict(reversed(PAIRS))  # a norm of each attack
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -48,7 +50,7 @@ def case(shape=(1, 6, 6), classes=3, n=20, dtype=torch.float32, bounds=(0.0, 1.0
 
 def built(name: str, **given: object):
     """The attack with its defaults, but for its length."""
-    short = {"steps": 20, "queries": 150, "targets": 3}
+    short = {"steps": 20, "queries": 150, "targets": 3, "searches": 3, "probes": 10}
     known = {field.name for field in dataclasses.fields(catalog.member("attacks", name))}
     return catalog.build("attacks", name, {key: value for key, value in short.items() if key in known} | given)
 
@@ -66,8 +68,7 @@ def test_the_family_has_the_attacks_of_the_standard_ladder():
     assert {"fgsm", "pgd", "apgd", "apgd_targeted", "fab", "square"} <= set(ATTACKS)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("shape", "classes", "bounds"), [((1, 6, 6), 3, (0.0, 1.0)), ((5,), 2, (-2.0, 3.0))])
 def test_keeps_shape_type_ball_and_box_and_is_never_weaker_than_none(name, norm, dtype, shape, classes, bounds):
@@ -88,6 +89,8 @@ def test_keeps_shape_type_ball_and_box_and_is_never_weaker_than_none(name, norm,
         assert (fooled(after, y) >= fooled(before, y)).all()
         right = ~fooled(before, y)
         assert right.sum() >= 5
+        if getattr(attack, "decision_based", False):
+            return  # it sees no loss, and this model calls the whole box one class
         assert (loss_of(attack, after, y) > loss_of(attack, before, y))[right].sum() >= 0.75 * right.sum()
 
 
@@ -105,8 +108,7 @@ def test_never_trades_loss_for_a_wrong_class(name):
     assert (log_odds(Line()(x_adv), y) >= log_odds(Line()(x), y)).all()
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
 def test_same_generator_state_gives_the_same_bytes_and_touches_no_other_randomness(name, norm):
     model, x, y = case()
     threat, attack = ThreatModel(norm=norm, epsilon=0.1), built(name)
@@ -120,7 +122,7 @@ def test_same_generator_state_gives_the_same_bytes_and_touches_no_other_randomne
 def test_computes_no_gradient_of_the_weights_and_changes_nothing_of_the_model(name):
     model, x, y = case()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    built(name)(model, x, y, ThreatModel(epsilon=0.1), generator=rng())
+    built(name)(model, x, y, ThreatModel(norm=FIRST[name], epsilon=0.1), generator=rng())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not model.training
@@ -128,7 +130,7 @@ def test_computes_no_gradient_of_the_weights_and_changes_nothing_of_the_model(na
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_works_on_no_records_on_one_and_where_gradients_are_switched_off(name):
-    attack, threat = built(name), ThreatModel(epsilon=0.1)
+    attack, threat = built(name), ThreatModel(norm=FIRST[name], epsilon=0.1)
     for n in (0, 1):
         model, x, y = case(n=n)
         with torch.no_grad():
@@ -143,13 +145,13 @@ def test_a_model_without_slope_or_with_nan_logits_gives_finite_points(name):
     broken = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
     nn.init.constant_(broken[1].weight, torch.nan)
     for model in (flat, broken):
-        x_adv = built(name)(model, x, y, ThreatModel(epsilon=0.1), generator=rng())
+        x_adv = built(name)(model, x, y, ThreatModel(norm=FIRST[name], epsilon=0.1), generator=rng())
         assert torch.isfinite(x_adv).all()
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_says_what_is_wrong_with_its_arguments(name):
-    attack, threat = built(name), ThreatModel(epsilon=0.1)
+    attack, threat = built(name), ThreatModel(norm=FIRST[name], epsilon=0.1)
     model, x, y = case()
     nan = x.clone()
     nan[0, 0, 0, 0] = torch.nan
@@ -161,7 +163,7 @@ def test_says_what_is_wrong_with_its_arguments(name):
         "y: got torch.int64 of shape": (model, x, y[:3], threat),
         "y: got classes": (model, x, y + 5, threat),
         "threat.norm: got l0": (model, x, y, ThreatModel(norm="l0", epsilon=1.0)),
-        "threat: got targeted": (model, x, y, ThreatModel(epsilon=0.1, goal="targeted")),
+        "threat: got targeted": (model, x, y, ThreatModel(norm=FIRST[name], epsilon=0.1, goal="targeted")),
         "model: got training mode": (network((1, 6, 6), 3).train(), x, y, threat),
         "model: got logits of shape": (network((1, 6, 6), 1), x, y * 0, threat),
         "model: got logits without a gradient": (Detached(), x, y, threat),
@@ -226,10 +228,9 @@ def test_start_and_projection_stay_in_ball_and_box(norm, epsilon, width, seed, d
 
 
 @settings(max_examples=25)
-@given(
-    name=st.sampled_from(ATTACKS), norm=st.sampled_from(NORMS), epsilon=st.floats(1e-3, 1.0), seed=st.integers(0, 2**31)
-)
-def test_no_attack_ever_leaves_ball_and_box(name, norm, epsilon, seed):
+@given(pair=st.sampled_from(PAIRS), epsilon=st.floats(1e-3, 1.0), seed=st.integers(0, 2**31))
+def test_no_attack_ever_leaves_ball_and_box(pair, epsilon, seed):
+    name, norm = pair
     model, x, y = case((4,), 2, n=6)
     threat = ThreatModel(norm=norm, epsilon=epsilon)
     x_adv = built(name)(model, x, y, threat, generator=rng(seed))

@@ -18,7 +18,9 @@ from assay.attacks.l1 import ball_in_box, dearest_first, draw
 from assay.errors import UnfitInput
 from assay.threat import Norm, ThreatModel
 
-__all__ = ["Attack", "ahead", "project", "random_start", "require_fit", "size", "steepest"]
+MOVES: tuple[Norm, ...] = ("linf", "l2", "l1")
+
+__all__ = ["MOVES", "Attack", "ahead", "project", "random_start", "require_fit", "size", "steepest"]
 
 
 class Attack(Protocol):
@@ -123,8 +125,10 @@ def size(threat: ThreatModel, delta: torch.Tensor) -> torch.Tensor:
     return sizes
 
 
-def require_fit(model: nn.Module, x: torch.Tensor, y: torch.Tensor, threat: ThreatModel) -> None:
-    """Check what every attack needs of its arguments.
+def require_fit(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor, threat: ThreatModel, norms: tuple[Norm, ...] = MOVES
+) -> None:
+    """Check what every attack needs of its arguments; one that moves in fewer norms than `MOVES` names its own.
 
     Raises:
         UnfitInput: a model in training mode, an x that is no floating point or leaves the box, a y that does not match,
@@ -134,7 +138,8 @@ def require_fit(model: nn.Module, x: torch.Tensor, y: torch.Tensor, threat: Thre
         raise UnfitInput("model", "training mode", "eval mode", "Call model.eval() first.")
     if (threat.goal, threat.knowledge) != ("untargeted", "white-box"):
         raise UnfitInput("threat", f"{threat.goal}, {threat.knowledge}", "untargeted, white-box")
-    _known(threat)
+    if threat.norm not in norms:
+        raise UnfitInput("threat.norm", threat.norm, " or ".join(norms), "This attack does not move in it.")
     if not x.is_floating_point() or x.ndim < 2:
         raise UnfitInput("x", f"{x.dtype} of shape {tuple(x.shape)}", "floating point of shape (N, ...)")
     if y.dtype != torch.int64 or y.shape != x.shape[:1]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from assay import catalog, lineage, versions
+from assay.attacks.geometry import MOVES
 from assay.attempts import charge
 from assay.config.base import parse_json
 from assay.config.evaluate import EvaluateConfig
@@ -26,7 +28,7 @@ from assay.evaluate.champion import champion_folder, find_champion
 from assay.evaluate.deliver import deliver
 from assay.evaluate.fast import supports_bfloat16
 from assay.evaluate.holdout import Holdout, constraints_of, read_holdout, read_sets, require_fit, unseen
-from assay.evaluate.ladder import ladder
+from assay.evaluate.ladder import Rung, ladder
 from assay.evaluate.look import aspects, look
 from assay.evaluate.measure import Plan, measure
 from assay.evaluate.outcomes import Ints, Outcomes, outcomes_bytes
@@ -169,6 +171,8 @@ def make_plan(config: EvaluateConfig, spec: ModelSpec, constraints: Constraints 
             raise UnfitInput(f"threat {threat.key}: epsilon", f"{threat.epsilon}", f"at most the box, {box:g}")
     if len({threat.key for threat in threats}) != len(threats):
         raise UnfitInput("threats", ", ".join(config.threats), "each threat once")
+    rungs = ladder(config.attacks)
+    _require_norms(rungs, threats)
     triggers = read_triggers(config.triggers)
     for trigger in triggers:
         trigger.require_fit(spec.input_shape, spec.bounds, len(spec.classes))
@@ -177,13 +181,27 @@ def make_plan(config: EvaluateConfig, spec: ModelSpec, constraints: Constraints 
         raise UnfitInput("evaluate.precision", "bfloat16 on a CPU that does not multiply in it", "float32")
     return Plan(
         threats=threats,
-        rungs=ladder(config.attacks),
+        rungs=rungs,
         seed=config.seed,
         triggers=triggers,
         limit_s=config.limit_s,
         budget=config.budget,
         bfloat16=half,
     )
+
+
+def _require_norms(rungs: Sequence[Rung], threats: Sequence[ThreatModel]) -> None:
+    """Every attack must answer for every threat: one left out would leave a gap that no estimate shows.
+
+    Raises:
+        UnfitInput: an attack that does not move in the norm of a threat.
+    """
+    for rung in rungs:
+        norms = getattr(rung.attack, "norms", MOVES)
+        for threat in threats:
+            if threat.norm not in norms:
+                todo = "Measure this threat with other attacks, in an evaluation of its own."
+                raise UnfitInput(f"attacks.{rung.name}", f"threat {threat.key}", " or ".join(norms), todo)
 
 
 def _measure(
