@@ -125,7 +125,7 @@ def test_the_self_test_asks_for_more_than_one_l2_step() -> None:
     assert not self_test([Rung("fgsm", FGSM())], ThreatModel(norm="l2", epsilon=1.0), CPU)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_robust_accuracy_of_a_linear_model_is_the_exact_count(norm: str, classes: int) -> None:
     """Reference: a record falls exactly when, for some other class, the plane between the two is within reach.
@@ -135,7 +135,7 @@ def test_robust_accuracy_of_a_linear_model_is_the_exact_count(norm: str, classes
     draw = np.random.default_rng(classes)
     weight, bias = draw.standard_normal((classes, 12)), 0.3 * draw.standard_normal(classes)
     x = draw.uniform(0.2, 0.8, (600, 12)).astype(np.float32)
-    threat = ThreatModel(norm=norm, epsilon={"linf": 0.05, "l2": 0.15}[norm])  # type: ignore[arg-type]
+    threat = ThreatModel(norm=norm, epsilon={"linf": 0.05, "l2": 0.15, "l1": 0.3}[norm])  # type: ignore[arg-type]
     logits = x @ weight.T + bias
     y = logits.argmax(1)
     left = np.full(len(x), np.inf)
@@ -145,7 +145,7 @@ def test_robust_accuracy_of_a_linear_model_is_the_exact_count(norm: str, classes
             margin = logits[rows, true] - logits[rows, other]
             reach = worst_loss(weight[true] - weight[other], x[rows].astype(float), np.ones(len(rows)), threat)
             left[rows] = np.minimum(left[rows], (margin - reach) / np.maximum(reach, 1e-12))
-    clear = np.abs(left) > {"linf": 1e-3, "l2": 0.03}[norm]
+    clear = np.abs(left) > {"linf": 1e-3, "l2": 0.03, "l1": 0.05}[norm]
     assert clear.sum() > 500
     assert 50 < (left[clear] > 0).sum() < 0.9 * clear.sum()
     model = nn.Linear(12, classes)

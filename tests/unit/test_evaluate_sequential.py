@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
+from assay.attempts import confidence_at
+from assay.config.evaluate import EvaluateConfig
 from assay.errors import UnfitInput, UnknownName
 from assay.estimate import RISK, Estimate, curtailed, proportion, settled
 from assay.evaluate import summary
@@ -143,6 +145,14 @@ def test_it_stops_when_the_verdict_is_settled_and_says_what_all_records_say() ->
         assert np.array_equal(found.by[THREAT.key], whole.by[THREAT.key][: made.n]), "the same blocks, the same draws"
         assert made.low <= full.low
         assert made.high >= full.high
+
+
+def test_left_out_the_confidence_is_what_the_gate_asks_at_a_first_attempt() -> None:
+    decide = {"robust_accuracy/linf:0.1": 0.5}
+    assert EvaluateConfig().confidence == 0.95
+    assert 0.97 == EvaluateConfig(decide=decide).confidence >= confidence_at(0.95, 1)
+    assert EvaluateConfig(decide=decide, confidence=0.95).confidence == 0.95
+    assert EvaluateConfig(**EvaluateConfig(decide=decide).to_json()) == EvaluateConfig(decide=decide)
 
 
 def test_a_bar_for_what_is_not_measured_is_refused() -> None:

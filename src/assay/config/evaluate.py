@@ -23,6 +23,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Ladders by name. ``standard`` breaks what AutoAttack's standard version breaks (benchmarks/bench_autoattack.py)."""
 
+FIRST_ATTEMPT = 0.97
+"""At least ``assay.attempts.confidence_at(0.95, 1)``, rounded up."""
+
 
 class InversionConfig(Section):
     """A trigger sought for every class, though nobody named one.
@@ -53,14 +56,16 @@ class EvaluateConfig(Section):
         slices: also measure every ``class``, every ``source`` of the hold-out, or both, for the rule ``worst_slice``.
         constraints: of a table, which columns an attack may move and how; part of every threat, and of its name.
             Usually the section ``constraints`` of the whole file, by which sanitize judges records too.
-        confidence: of every interval.
+        confidence: of every interval. Left out, 0.95; with ``decide`` 0.97, what a policy of 0.95 asks at the first
+            attempt on a hold-out. It asks 0.993 at the second, 0.997 at the third (`assay.attempts.confidence_at`).
         seed: of every attack.
         threads: blocks of 256 records attacked at the same time, one torch thread each; changes no number.
         limit: evaluate at most this many records, drawn by the seed; 0 for all.
         decide: name of an estimate and the value that a rule holds it to, such as ``robust_accuracy/linf:0.1: 0.5``.
             When any is given, records come in random order and the evaluation stops as soon as the verdict on each is
             what all records would say, but for a chance of one in a thousand. With a champion to compare, all are
-            measured. Give ``confidence`` what the gate will ask then: at its policy's 0.95, 0.97 for a first attempt.
+            measured. What stopped early cannot be made again at a higher confidence by the gate, which asks for more at
+            every attempt: see ``confidence``.
         limit_s: seconds for the attacks on one model; then no other attack is begun, the evidence says that it was cut
             short, and no gate decides on it. 0 for no limit, so that the same inputs always give the same numbers.
         budget: gradient evaluations that the attacks may spend on one record under one threat, a query without a
@@ -92,6 +97,13 @@ class EvaluateConfig(Section):
     budget: float = pydantic.Field(default=0.0, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _sequential(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("decide") and "confidence" not in given:
+            return given | {"confidence": FIRST_ATTEMPT}
+        return given
 
     @pydantic.field_validator("attacks", mode="before")
     @classmethod
