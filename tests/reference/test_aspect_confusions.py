@@ -43,6 +43,7 @@ def test_aimed_at_a_class_the_attack_counts_what_the_exact_worst_case_of_two_pla
     assert found["confused[3->1]/linf:0.1:targeted:white-box"] == proportion(int((gap + reach > 0).sum()), len(x))
 
 
+@pytest.mark.slow
 def test_canaries_are_counted_by_themselves_and_an_attack_confuses_no_fewer() -> None:
     seen = scene(trained("mlp"), sets={"canaries": held(180, 360, "canaries")})
     found = Confusions(pairs=(("8", "1"),), sets=("canaries",))(seen).estimates

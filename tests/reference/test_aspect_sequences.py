@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from aspect_cases import looked, scene
+from aspect_cases import scene
 from evaluate_cases import digits, trained
 from scipy import ndimage
 
@@ -64,10 +62,11 @@ def test_every_kind_is_measured_and_more_frames_flicker_less_a_step() -> None:
     assert set(Sequences(limit=20)(seen).estimates) == {"flip_rate", *(f"flip_rate[perturbation={k}]" for k in KINDS)}
 
 
-def test_what_is_no_sequence_is_refused(tmp_path: Path, workspace: Any) -> None:
+def test_what_is_no_sequence_is_refused() -> None:
     with pytest.raises(UnknownName, match="rotate"):
         Sequences(kinds=("rotat",))
     with pytest.raises(UnfitInput, match="frames"):
         Sequences(frames=1)
+    seen = scene(torch.nn.Identity(), records=4)
     with pytest.raises(UnfitInput, match="images"):
-        looked(workspace, tmp_path, aspects={"sequences": {}})
+        Sequences()(replace(seen, x=seen.x.flatten(1)))

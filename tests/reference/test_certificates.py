@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ def network(kind: str, seed: int = 0) -> nn.Module:
     """A small network with preprocessing in front; float64, weights as drawn."""
     bodies = {
         "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(72, 4)),
+        "one unit": lambda: nn.Sequential(nn.Flatten(), nn.Linear(72, 1), nn.ReLU(), nn.Linear(1, 4)),
         "dense": lambda: nn.Sequential(
             nn.Flatten(), nn.Linear(72, 20), nn.ReLU(), nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 4)
         ),
@@ -145,6 +147,7 @@ def test_of_a_linear_model_the_bound_is_the_worst_case(norm: Any, method: Any) -
     assert torch.allclose(boxed, rest, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_for_two_features_the_bound_lies_below_the_exact_worst_case_and_near_it() -> None:
     """Reference: the least margin on a grid of a thousand by a thousand points of the box."""
     with torch.random.fork_rng(devices=[]):
@@ -162,6 +165,7 @@ def test_for_two_features_the_bound_lies_below_the_exact_worst_case_and_near_it(
         assert exact - bound[1 - y[at]] <= 0.2 * gap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threat", BALLS[:2], ids=lambda threat: threat.key)
 @pytest.mark.parametrize("kind", ["dense", "convolutions"])
 def test_no_attack_goes_below_the_bound(kind: str, threat: ThreatModel) -> None:
@@ -173,6 +177,54 @@ def test_no_attack_goes_below_the_bound(kind: str, threat: ThreatModel) -> None:
     assert (margins >= least_margins(layers_of(model, SHAPE), x, y, 4, threat) - 1e-9).all()
 
 
+MUTANTS = {
+    "the line above an unstable unit is not lifted": ("-low * over, 0.0)", "0.0 * low, 0.0)"),
+    "a line that rises half as fast": ("high / (high - low).clamp_min(", "0.5 * high / (high - low).clamp_min("),
+    "half of the ball": ("(x - threat.epsilon)", "(x - threat.epsilon / 2)"),
+    "the wrong dual norm": ('"l2": 2.0', '"l2": math.inf'),
+    "units that are off are on": ("torch.where(high <= 0, 0.0, high /", "torch.where(high <= 0, 1.0, high /"),
+    "no constant of the layers": ("constant = constant + more", "constant = constant + 0 * more"),
+    "intervals without their radius": ("(centre - radius, centre + radius))", "(centre, centre))"),
+}
+
+
+@pytest.mark.parametrize("fault", MUTANTS)
+def test_samples_show_every_broken_bound(fault: str) -> None:
+    """Mutants: the module with one line changed, on the nets and balls of the tests above."""
+    source, (right, wrong) = Path(relaxation.__file__).read_text(), MUTANTS[fault]
+    assert source.count(right) >= 1
+    broken = ModuleType("broken")
+    exec(source.replace(right, wrong), broken.__dict__)
+    assert any(
+        exceeded(broken, network(kind), threat, method)
+        for kind in ("linear", "one unit", "dense", "convolutions")
+        for threat in (*BALLS[:2], ThreatModel(epsilon=0.2))
+        for method in ("ibp", "crown")
+    )
+    assert not exceeded(relaxation, network("dense"), BALLS[0], "crown")
+
+
+def exceeded(bounds: ModuleType, model: nn.Module, threat: ThreatModel, method: str) -> bool:
+    """Whether a point of the ball lies outside of the bounds: drawn, or a step towards each other class."""
+    x = points()
+    y = model(x).argmax(1)
+    seen = torch.cat([drawn(x, threat, 50), *(stepped(model, x, y, target, threat)[None] for target in range(4))])
+    logits = model(seen.flatten(0, 1)).reshape(len(seen), len(x), -1)
+    margins = logits.gather(2, y.expand(len(seen), -1)[..., None]) - logits
+    low, high = bounds.output_bounds(layers_of(model, SHAPE), x, threat, method)
+    out = (logits < low - 1e-9).any() | (logits > high + 1e-9).any()
+    return bool(out | (margins < bounds.least_margins(layers_of(model, SHAPE), x, y, 4, threat, method) - 1e-9).any())
+
+
+def stepped(model: nn.Module, x: torch.Tensor, y: torch.Tensor, target: int, threat: ThreatModel) -> torch.Tensor:
+    at = x.clone().requires_grad_()
+    logits = model(at)
+    gradient = torch.autograd.grad((logits[:, target] - logits.gather(1, y[:, None])[:, 0]).sum(), at)[0]
+    length = gradient.flatten(1).norm(dim=1)[:, None, None, None].clamp_min(1e-12)
+    step = gradient.sign() if threat.norm == "linf" else gradient / length
+    return (x + threat.epsilon * step).clamp(*threat.bounds)
+
+
 def test_cut_into_parts_that_fit_into_memory_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = network("convolutions"), points()
     whole = output_bounds(layers_of(model, SHAPE), x, BALLS[1])
@@ -181,10 +233,14 @@ def test_cut_into_parts_that_fit_into_memory_it_is_the_same(monkeypatch: pytest.
         assert torch.allclose(first, second)
 
 
-def test_the_lipschitz_bound_is_exact_for_one_layer_and_holds_for_many() -> None:
-    """Reference: the greatest singular value; then pairs of points, and the Jacobians of many points."""
+def test_the_lipschitz_bound_of_one_layer_is_its_greatest_singular_value() -> None:
     plain = nn.Linear(7, 5).double().requires_grad_(False)
     assert lipschitz(layers_of(plain, (7,))) == pytest.approx(float(torch.linalg.matrix_norm(plain.weight, 2)))
+
+
+@pytest.mark.slow
+def test_the_lipschitz_bound_of_many_layers_holds_at_every_point() -> None:
+    """Reference: the Jacobian, whose greatest singular value is how fast the outputs part at that point."""
     for kind in ("dense", "convolutions"):
         model = network(kind)
         layers = layers_of(model, SHAPE)
@@ -196,6 +252,7 @@ def test_the_lipschitz_bound_is_exact_for_one_layer_and_holds_for_many() -> None
                 assert (jacobian[a] - jacobian[b]).norm() <= pairs[a, b] + 1e-9
 
 
+@pytest.mark.slow
 def test_of_a_large_layer_a_bound_that_is_never_less_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("dense", "convolutions"):
         layers = layers_of(network(kind), SHAPE)

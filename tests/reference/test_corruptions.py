@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from aspect_cases import SPEC, looked, scene
+from aspect_cases import SPEC, scene
 from evaluate_cases import digits, trained
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.stats import norm
+from torch import nn
 
 from assay.errors import UnfitInput, UnknownName
 from assay.evaluate.aspects.corruptions import Corruptions, _accuracies, _relative
@@ -139,6 +140,7 @@ def test_the_error_in_units_of_a_baseline_is_the_mean_of_ratios() -> None:
     assert _relative(held, np.ones_like(held), 0.95) == {}, "a yardstick of length nought"
 
 
+@pytest.mark.slow
 def test_digits_in_the_noise_are_read_as_often_as_the_model_reads_them(tmp_path: Path) -> None:
     """The same copies given to the model by hand, and the model as its own baseline."""
     model = trained("mlp")
@@ -158,11 +160,13 @@ def test_digits_in_the_noise_are_read_as_often_as_the_model_reads_them(tmp_path:
     assert "Accuracy by corruption and severity" in found.section
 
 
-def test_a_table_has_no_corruptions(tmp_path: Path, workspace: Any) -> None:
+def test_a_table_has_no_corruptions() -> None:
+    seen = scene(nn.Identity(), records=4)
     with pytest.raises(UnfitInput, match="images"):
-        looked(workspace, tmp_path, aspects={"corruptions": {}})
+        Corruptions()(replace(seen, x=seen.x.flatten(1)))
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_mean_covers_where_copies_agree_and_where_they_do_not() -> None:
     """Statistical: 1,000 draws of 100 records, copies of one record equal or independent; fails once in 10**6 seeds."""
     rng = np.random.default_rng(3)

@@ -59,6 +59,7 @@ def test_no_radius_is_above_the_cap_and_far_from_the_border_it_is_the_cap() -> N
     assert found.samples == 2 * 1050
 
 
+@pytest.mark.slow
 def test_of_a_plane_no_certified_radius_is_greater_than_the_distance_more_often_than_alpha() -> None:
     """Statistical: the smoothed plane is the plane, its radius the distance. 400 records, failure chance below 1e-6."""
     x = 0.9 * torch.randn(400, 2, generator=rng(3))
@@ -72,6 +73,7 @@ def test_of_a_plane_no_certified_radius_is_greater_than_the_distance_more_often_
     assert np.median((found.radius / distance)[near]) > 0.8, "and most of the distance is certified"
 
 
+@pytest.mark.slow
 def test_where_two_classes_are_equally_frequent_it_abstains() -> None:
     on_the_border = torch.tensor([[0.5, 0.25]]).repeat(200, 1)
     found = smooth(PLANE, on_the_border, **GIVEN, alpha=0.01, generator=rng(5))
@@ -96,6 +98,7 @@ def test_the_size_of_a_pass_changes_memory_and_not_what_is_certified() -> None:
     assert np.abs(first.radius - other.radius)[both].max() < 0.25
 
 
+@pytest.mark.slow
 def test_certified_accuracy_is_counted_with_the_chance_that_a_radius_is_wrong() -> None:
     seen = scene(trained("mlp"), records=60)
     aspect = Smoothing(samples=400, selection=40, alpha=1e-3)

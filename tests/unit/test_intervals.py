@@ -62,6 +62,7 @@ TRUTH = {"square": 1 / 6, "true": 0.0, "sure": 0.05, "mixed": 0.25}
 """Closed form, for bins that do not cut the sign: E|chance - stated| (mixed: of 2 * stated - 1.5, symmetric, 1/4)."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize(("kind", "mass"), [(k, m) for k in TRUTH for m in (False, True) if (k, m) != ("mixed", True)])
 def test_the_interval_of_a_binned_error_covers_a_known_miscalibration(kind: str, confidence: float, mass: bool) -> None:
