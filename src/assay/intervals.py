@@ -20,7 +20,7 @@ UNITS = 10**9
 
 LEAST, MOST = 1e-300, 1 - 2**-53
 
-__all__ = ["UNITS", "Bin", "binned_error", "bounded_mean", "certified_share"]
+__all__ = ["UNITS", "Bin", "binned_error", "bounded_mean", "certified_share", "least_mean", "mean_ratio"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +107,63 @@ def binned_error(bins: Sequence[Bin], confidence: float = 0.95) -> Estimate:
     )
 
 
+def least_mean(totals: Sequence[int], records: int, scale: int, confidence: float = 0.95) -> Estimate:
+    """The least of several means in [0, 1] over the same records, with an interval that holds for all at once.
+
+    Args:
+        totals: of each, the sum over all records in parts of ``1 / scale``.
+        records: how many.
+        scale: parts that make up 1.
+        confidence: of the two-sided interval; by Bonferroni each mean has its share of the error.
+    """
+    if not totals:
+        raise UnfitInput("least mean", "no totals", "at least one")
+    every = _at_once(totals, records, scale, confidence)
+    return Estimate(
+        value=min(each.value for each in every),
+        low=min(each.low for each in every),
+        high=min(each.high for each in every),
+        n=records,
+        confidence=confidence,
+        method="chernoff-hoeffding-least",
+        counts={"records": records, "scale": scale, **{f"total/{at}": total for at, total in enumerate(totals)}},
+    )
+
+
+def mean_ratio(
+    totals: Sequence[int], units: Sequence[int], records: int, scale: int, confidence: float = 0.95
+) -> Estimate:
+    """The mean of several means, each in units of a yardstick that is taken as it is.
+
+    Args:
+        totals: as for `least_mean`.
+        units: the yardsticks' sums, each above 0, in the same parts over as many records.
+        records: how many.
+        scale: parts that make up 1.
+        confidence: of the two-sided interval.
+    """
+    if not totals or len(totals) != len(units) or min(units) < 1 or not records:
+        raise UnfitInput("mean ratio", f"{len(totals)} totals, units {list(units)}"[:200], "a unit above 0 for each")
+    every = _at_once(totals, records, scale, confidence)
+    yards = [unit / (records * scale) for unit in units]
+    low, value, high = (
+        math.fsum(getattr(each, end) / yard for each, yard in zip(every, yards, strict=True)) / len(every)
+        for end in ("low", "value", "high")
+    )
+    parts = {f"total/{at}": total for at, total in enumerate(totals)} | {
+        f"unit/{at}": it for at, it in enumerate(units)
+    }
+    return Estimate(
+        value=value,
+        low=min(low, value),
+        high=max(high, value),
+        n=records,
+        confidence=confidence,
+        method="chernoff-hoeffding-ratio",
+        counts={"records": records, "scale": scale, **parts},
+    )
+
+
 def certified_share(successes: int, trials: int, risk: int, confidence: float = 0.95) -> Estimate:
     """A share of records with a certificate, where all certificates hold together but for a chance.
 
@@ -124,6 +181,10 @@ def certified_share(successes: int, trials: int, risk: int, confidence: float = 
     found = proportion(successes, trials, confidence + risk / UNITS)
     counts = {**found.counts, "risk": risk}
     return replace(found, confidence=confidence, method="clopper-pearson-certified", counts=counts)
+
+
+def _at_once(totals: Sequence[int], records: int, scale: int, confidence: float) -> list[Estimate]:
+    return [bounded_mean(total, records, scale, 1, 1 - (1 - confidence) / len(totals)) for total in totals]
 
 
 def _within(share: float, most: float) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from assay.errors import UnfitInput
 from assay.estimate import Estimate, paired_difference, proportion
-from assay.intervals import Bin, binned_error, bounded_mean, certified_share
+from assay.intervals import Bin, binned_error, bounded_mean, certified_share, least_mean, mean_ratio
 
 __all__ = ["restated"]
 
@@ -46,6 +46,11 @@ def _bins(counts: Counts, confidence: float) -> Estimate:
     return binned_error(bins, confidence)
 
 
+def _each(counts: Counts, name: str) -> list[int]:
+    """``name/0``, ``name/1`` and so on, as far as they go."""
+    return [counts[f"{name}/{at}"] for at in range(len(counts)) if f"{name}/{at}" in counts]
+
+
 _AGAIN: dict[str, Callable[[Counts, float], Estimate]] = {
     "clopper-pearson": lambda counts, confidence: proportion(counts["successes"], counts["trials"], confidence),
     "clopper-pearson-bins": _bins,
@@ -54,6 +59,12 @@ _AGAIN: dict[str, Callable[[Counts, float], Estimate]] = {
     ),
     "chernoff-hoeffding": lambda counts, confidence: bounded_mean(
         counts["total"], counts["records"], counts["scale"], counts["width"], confidence
+    ),
+    "chernoff-hoeffding-least": lambda counts, confidence: least_mean(
+        _each(counts, "total"), counts["records"], counts["scale"], confidence
+    ),
+    "chernoff-hoeffding-ratio": lambda counts, confidence: mean_ratio(
+        _each(counts, "total"), _each(counts, "unit"), counts["records"], counts["scale"], confidence
     ),
     "mcnemar-exact-bonferroni": lambda counts, confidence: paired_difference(
         counts["only_first"], counts["only_second"], counts["records"], confidence

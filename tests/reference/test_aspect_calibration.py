@@ -43,6 +43,7 @@ def test_the_error_is_what_scikit_learn_gives() -> None:
     expected = (counts[counts > 0] / 997 * np.abs(true - predicted)).sum()
     made = binned(stated, right, 10)
     assert sum(abs(it.successes - it.stated / UNITS) for it in made) / 997 == pytest.approx(expected, abs=1e-8)
+    assert [it.trials for it in binned(np.array([0.5, 0.500001]), np.ones(2, bool), 2)] == [1, 1], "(low, high]"
     sizes = [it.trials for it in binned(stated, right, 10, mass=True)]
     assert max(sizes) - min(sizes) <= 1
 

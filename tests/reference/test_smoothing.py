@@ -90,6 +90,35 @@ def test_an_answer_that_is_not_finite_counts_for_no_class() -> None:
     assert found.predicted.tolist() == [ABSTAINS, ABSTAINS]
 
 
+def test_the_share_that_counts_is_that_of_the_class_chosen_before() -> None:
+    """The few copies say one class, the many another: the many may not choose again."""
+
+    class Fickle(nn.Module):
+        seen = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen += len(x)
+            return torch.eye(2)[0 if self.seen <= 50 else 1].repeat(len(x), 1)
+
+    found = smooth(Fickle(), torch.zeros(1, 2), **GIVEN, alpha=0.001, generator=rng())
+    assert found.predicted.tolist() == [ABSTAINS]
+
+
+def test_every_radius_is_computed_at_its_part_of_the_chance() -> None:
+    """Of a model that never doubts every radius is the cap, at alpha / N."""
+
+    class Sure(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.eye(10)[0].repeat(len(x), 1)
+
+    seen = scene(Sure(), records=50)
+    cap = 0.25 * norm.ppf((1e-3 / 50) ** (1 / 300))
+    given: dict[str, Any] = {"samples": 300, "selection": 10, "alpha": 1e-3}
+    found = Smoothing(**given, radii=((cap - 1e-6) / 0.25, (cap + 1e-6) / 0.25))(seen).estimates
+    counts = [each.counts["successes"] for name, each in found.items() if name.startswith("certified")]
+    assert counts == [int((seen.y == 0).sum()), 0]
+
+
 def test_the_size_of_a_pass_changes_memory_and_not_what_is_certified() -> None:
     x = torch.randn(20, 2, generator=rng(6))
     first, other = (smooth(PLANE, x, **GIVEN, alpha=0.01, generator=rng(1), chunk=chunk) for chunk in (16, 1000))

@@ -16,7 +16,7 @@ from scipy.stats import binom
 from assay.errors import UnfitInput
 from assay.estimate import Estimate, paired_difference, proportion
 from assay.evaluate.aspects.calibration import binned
-from assay.intervals import UNITS, Bin, binned_error, bounded_mean, certified_share
+from assay.intervals import UNITS, Bin, binned_error, bounded_mean, certified_share, least_mean, mean_ratio
 from assay.restate import restated
 
 DRAWS = 400
@@ -96,6 +96,8 @@ MADE = {
     "mean": bounded_mean(1234, 500, 5, 2),
     "bins": binned_error([Bin(trials=50, successes=40, stated=45 * UNITS), Bin(trials=3, successes=1, stated=UNITS)]),
     "certified": certified_share(40, 60, 1_000_000),
+    "least": least_mean([700, 650, 900], 200, 5),
+    "ratio": mean_ratio([100, 50], [200, 25], 60, 5),
     "share": proportion(40, 60),
     "difference": paired_difference(4, 9, 60),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from assay.evaluate.aspects.scene import Found, Scene
 from assay.evaluate.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from assay.evaluate.holdout import require_fit
 from assay.evaluate.ladder import right
-from assay.intervals import bounded_mean
+from assay.intervals import bounded_mean, least_mean, mean_ratio
 from assay.models.folder import load_model
 from assay.report import diagrams, html, plots
 
@@ -114,17 +113,7 @@ def _accuracies(held: Bools, kinds: tuple[str, ...], confidence: float) -> dict[
     sums = [int(held[:, at].sum()) for at in range(len(kinds))]
     for name, total in zip(kinds, sums, strict=True):
         found[f"corrupted_accuracy[corruption={name}]"] = bounded_mean(total, count, len(SEVERITIES), 1, confidence)
-    at_once = 1 - (1 - confidence) / len(kinds)
-    every = [bounded_mean(total, count, len(SEVERITIES), 1, at_once) for total in sums]
-    found["worst_corrupted_accuracy"] = Estimate(
-        value=min(each.value for each in every),
-        low=min(each.low for each in every),
-        high=min(each.high for each in every),
-        n=count,
-        confidence=confidence,
-        method="chernoff-hoeffding-bonferroni",
-        counts={"records": count, "kinds": len(kinds)},
-    )
+    found["worst_corrupted_accuracy"] = least_mean(sums, count, len(SEVERITIES), confidence)
     return found
 
 
@@ -133,18 +122,8 @@ def _relative(held: Bools, yardstick: Bools, confidence: float) -> dict[str, Est
     errors, units = (~held).sum((0, 2)), (~yardstick).sum((0, 2))
     if not (units > 0).all():
         return {}
-    count, copies = len(held), len(SEVERITIES)
-    at_once = 1 - (1 - confidence) / held.shape[1]
-    every = [bounded_mean(int(error), count, copies, 1, at_once) for error in errors]
-    scale = units / (count * copies)
-    low, value, high = (
-        math.fsum(getattr(each, end) / unit for each, unit in zip(every, scale, strict=True)) / len(every)
-        for end in ("low", "value", "high")
-    )
-    counts = {"records": count, "kinds": len(every)}
-    ends = {"value": value, "low": min(low, value), "high": max(high, value)}
-    method = "chernoff-hoeffding-bonferroni"
-    return {"mean_corruption_error": Estimate(**ends, n=count, confidence=confidence, method=method, counts=counts)}
+    totals = [int(error) for error in errors], [int(unit) for unit in units]
+    return {"mean_corruption_error": mean_ratio(*totals, len(held), len(SEVERITIES), confidence)}
 
 
 def _cell(held: Bools, scene: Scene) -> str:
