@@ -13,7 +13,12 @@ __all__ = ["command"]
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Model folder; or a black box: http(s)://host/v2/models/NAME, or the folder of an MLflow model."
+        ),
+    ],
     data: Annotated[Path, typer.Option(help="Dataset folder: records the model did not learn from.")],
     out: Annotated[Path, typer.Option(help="Evidence to write, *.dsse.json.")],
     threat: Annotated[list[str] | None, typer.Option(help="norm:epsilon, such as linf:8/255; repeat for more.")] = None,
@@ -35,23 +40,67 @@ def command(
     target: Annotated[str, typer.Option(help="model@alias: measure its champion on the same records too.")] = "",
     outcomes: Annotated[Path | None, typer.Option(help="Parquet to write, one row a record.")] = None,
     page: Annotated[Path | None, typer.Option(help="HTML page to write.")] = None,
+    queries: Annotated[int | None, typer.Option(help="Of a black box: how often one record may be asked.")] = None,
+    answers: Annotated[
+        str | None, typer.Option(help="Of a black box: scores (by default), probabilities or labels.")
+    ] = None,
+    pyfunc: Annotated[
+        str | None, typer.Option(help="Consent to run an MLflow model's code: isolated, or unisolated.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure clean and robust accuracy with exact intervals, and whether the measurement is to be trusted."""
+    from assay.config.base import parse
     from assay.config.evaluate import EvaluateConfig
-    from assay.evaluate.step import evaluate
+    from assay.errors import UnfitInput
     from assay.promotions import target_of
 
-    document = evaluate(
-        model,
-        data,
-        _config(EvaluateConfig, config, threat, attack, aspect, records),
-        evidence=out,
-        outcomes=outcomes or out.with_name(out.name.removesuffix(".json").removesuffix(".dsse") + ".outcomes.parquet"),
-        page=page,
-        target=target_of(target) if target else None,
-    )
+    places: dict[str, Any] = {
+        "evidence": out,
+        "outcomes": outcomes
+        or out.with_name(out.name.removesuffix(".json").removesuffix(".dsse") + ".outcomes.parquet"),
+    }
+    asked = {"queries": queries, "answers": answers, "pyfunc": pyfunc}
+    if _only_asked(model):
+        from assay.evaluate.black_box import evaluate_black_box
+
+        if target or page or aspect or records:
+            raise UnfitInput(
+                "assay evaluate", "--target, --page, --aspect or --records", "none of them for a black box"
+            )
+        settings = parse(EvaluateConfig, _black_box(config, threat, attack, asked), "evaluate")
+        document = evaluate_black_box(model, data, settings, **places)
+    else:
+        from assay.evaluate.step import evaluate
+
+        if any(value is not None for value in asked.values()):
+            raise UnfitInput("assay evaluate", "--queries, --answers or --pyfunc", "none of them for a model folder")
+        document = evaluate(
+            Path(model),
+            data,
+            _config(EvaluateConfig, config, threat, attack, aspect, records),
+            page=page,
+            target=target_of(target) if target else None,
+            **places,
+        )
     answer(document, as_json, _lines(document))
+
+
+def _only_asked(model: str) -> bool:
+    """Whether a model can only be asked: it lies behind an address, or its folder is MLflow's."""
+    return model.startswith(("http://", "https://")) or (Path(model) / "MLmodel").is_file()
+
+
+def _black_box(
+    path: Path | None, threats: list[str] | None, attacks: list[str] | None, asked: dict[str, Any]
+) -> dict[str, Any]:
+    """The section ``evaluate`` with what the command line says of its part ``black_box``."""
+    from assay.config.root import Config
+
+    base = Config.load(path).evaluate.to_json() if path else {}
+    box = dict(base.get("black_box") or {}) | {key: value for key, value in asked.items() if value is not None}
+    box |= {"attacks": dict(_member("--attack", text) for text in attacks)} if attacks else {}
+    return base | {"black_box": box} | ({"threats": threats} if threats else {})
 
 
 def _config(

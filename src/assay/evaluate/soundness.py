@@ -31,7 +31,7 @@ MOST_ZERO_GRADIENTS = 0.05
 PASSES_AGREE = 1e-4
 SEARCHED = RandomSearch().records
 
-__all__ = ["MOST_ZERO_GRADIENTS", "PASSES_AGREE", "TOLERANCE", "box_size", "tally", "verdicts"]
+__all__ = ["MOST_ZERO_GRADIENTS", "PASSES_AGREE", "TOLERANCE", "box_size", "differ", "tally", "verdicts"]
 
 
 def box_size(threat: ThreatModel, features: int) -> float:
@@ -60,7 +60,7 @@ def tally(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, int]:
     return {
         "records": len(x),
         "clean_not_finite": int((~first.isfinite().all(1)).sum()),
-        "passes_differ": int(sum((_differ(first, other) for other in (again, apart, graph.detach())), _none(x)).sum()),
+        "passes_differ": int(sum((differ(first, other) for other in (again, apart, graph.detach())), _none(x)).sum()),
         "right": int(sure.sum()),
         "zero_gradient": int((flat & sure).sum()),
     }
@@ -126,7 +126,7 @@ def _chance(tallies: Counter[str], plan: Plan, threat: ThreatModel, features: in
     return proportion(tallies[f"curve/{threat.key}/{last}"], len(y)).low <= commonest
 
 
-def _differ(first: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def differ(first: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """(N,) bool: logits apart by more than the tolerance, relative to their size; NaN differs from nothing finite."""
     scale = torch.nan_to_num(first).abs().amax(1, keepdim=True).clamp_min(1)
     same = ((first - other).abs() <= PASSES_AGREE * scale) | ((first == other) | (first.isnan() & other.isnan()))

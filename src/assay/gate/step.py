@@ -14,6 +14,7 @@ from assay.config.gate import PolicyConfig
 from assay.config.root import Target
 from assay.data.files import write_file
 from assay.data.manifest import Manifest
+from assay.errors import UnfitInput
 from assay.evidence import Evidence, payload_id
 from assay.gate.decide import ask, conclude
 from assay.gate.summary import markdown
@@ -145,6 +146,13 @@ def decide(case: Case, target: Target, run: dict[str, Any], opened: Opened) -> d
 
 def _case(opened: Opened, policy: PolicyConfig, target: Target, now: datetime, workspace: Workspace) -> Case:
     evidence = Evidence.from_statement(opened.statement)
+    if "model" not in evidence.subjects:
+        raise UnfitInput(
+            "evidence",
+            f"about {', '.join(sorted(evidence.subjects))}",
+            "evidence about a model, by the digest of its files",
+            "What is behind an address can change unseen: import the model and measure that.",
+        )
     number, earlier = _attempt(evidence, target, workspace, signed=bool(opened.keyids))
     promotions = history(workspace.ledger, workspace.keyring, target)
     return Case(
