@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from assay import canonical, catalog, lineage, versions
+from assay.blackbox import pyfunc
 from assay.blackbox.open_inference import OpenInference
 from assay.blackbox.predict import Asked, Source
 from assay.config.black_box import BlackBoxConfig
@@ -246,7 +247,13 @@ def _opened(source: str, box: BlackBoxConfig) -> AbstractContextManager[tuple[st
             url=source, most_values=1024, timeout_s=box.timeout_s, attempts=box.attempts, output=box.output
         )
         return nullcontext(("endpoint", endpoint))
-    raise UnfitInput("model", repr(source), "the address of an endpoint, http(s)://host/v2/models/NAME")
+    return _named("model", pyfunc.opened(Path(source), box.pyfunc, most_values=1024, timeout_s=box.timeout_s))
+
+
+@contextmanager
+def _named(kind: str, model: AbstractContextManager[Source]) -> Iterator[tuple[str, Source]]:
+    with model as source:
+        yield kind, source
 
 
 def _how(
