@@ -3,4 +3,14 @@
 Needs torch, but for ``spec``, which reads and checks a folder without loading it.
 """
 
-HELPERS: tuple[str, ...] = ("assemble", "checkpoint", "encoder", "fit", "folder", "importing", "record", "spec")
+HELPERS: tuple[str, ...] = (
+    "assemble",
+    "checkpoint",
+    "encoder",
+    "fit",
+    "folder",
+    "importing",
+    "record",
+    "scikit",
+    "spec",
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,17 +10,24 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from assay import lineage
 from assay.config.base import parse
 from assay.data.dataset import Dataset, features
 from assay.data.files import whole_folder
 from assay.errors import Refused, UnfitInput
+from assay.models.assemble import Classifier, assemble
 from assay.models.folder import GOLDEN_RECORDS, load_model, read_weights, save_model
 from assay.models.record import put_model
+from assay.models.scikit import Layers
 from assay.models.spec import FILES, Architecture, ModelSpec, Preprocessing, Trained, model_digest
 
-__all__ = ["import_model", "import_weights"]
+COMPARED_RECORDS = 1024
+CLOSE = 1e-5
+
+__all__ = ["import_layers", "import_model", "import_weights"]
 
 
 def import_model(uri: str, *, model: Path, run: str = "") -> dict[str, Any]:
@@ -99,6 +107,74 @@ def import_weights(
         save_model(model, read_weights(weights, spec), spec, inputs)
         put_model(record, model, spec)
     return _document(model, spec)
+
+
+def import_layers(
+    layers: Layers, *, golden: Path, model: Path, bounds: tuple[float, float], run: str = ""
+) -> dict[str, Any]:
+    """Make a model folder of a network that was read from another library's file.
+
+    Args:
+        layers: affine maps with ReLU between them, and the original's own predictions.
+        golden: a dataset of the model's columns and classes; its first 16 records become the golden inputs, and on all
+            of its records, up to 1,024, the folder's model must say what the original says.
+        model: where the folder goes.
+        bounds: the box of valid inputs.
+        run: id of the pipeline run.
+
+    Raises:
+        UnfitInput: other columns, classes or inputs than the golden dataset has, or weights that are not finite.
+        Refused: another class than the original's for some record.
+    """
+    with lineage.step("import_model", run) as record:
+        records = Dataset.load(golden)
+        record.uses(records, "calibration")
+        inputs = features(records.take(np.arange(min(COMPARED_RECORDS, len(records))), records.manifest.history))
+        spec = _spec_of(layers, records, inputs.shape[1:], bounds)
+        module = assemble(spec)
+        state = {f"{1 + 2 * at}.weight": torch.from_numpy(layer) for at, layer in enumerate(layers.weights)}
+        state |= {f"{1 + 2 * at}.bias": torch.from_numpy(layer) for at, layer in enumerate(layers.biases)}
+        module.network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        _require_same_classes(module.eval(), layers, inputs)
+        save_model(model, module, spec, inputs[:GOLDEN_RECORDS])
+        put_model(record, model, spec)
+    return _document(model, spec)
+
+
+def _spec_of(layers: Layers, records: Dataset, shape: tuple[int, ...], bounds: tuple[float, float]) -> ModelSpec:
+    classes, width = records.manifest.content.classes, layers.weights[0].shape[1]
+    if math.prod(shape) != width:
+        raise UnfitInput("model: inputs", f"{width}", f"{math.prod(shape)}, as the golden records have")
+    if layers.columns and layers.columns != tuple(records.feature_names):
+        raise UnfitInput("model: columns", str(layers.columns)[:200], f"{records.feature_names}, in this order"[:300])
+    numbers = tuple(str(number) for number in range(len(classes)))
+    if layers.classes not in (tuple(classes), numbers):
+        raise UnfitInput("model: classes", str(layers.classes)[:200], f"those of the golden records, {classes}"[:300])
+    hidden = [len(layer) for layer in layers.weights[:-1]]
+    document = {
+        "architecture": {"name": "mlp", "settings": {"hidden": hidden}} if hidden else {"name": "linear"},
+        "input_shape": shape,
+        "bounds": bounds,
+        "classes": classes,
+        "preprocessing": {"mean": (0.0,) * shape[0], "scale": (1.0,) * shape[0]},
+        "trained": {"method": "imported"},
+    }
+    return parse(ModelSpec, document, "model")
+
+
+def _require_same_classes(module: Classifier, layers: Layers, inputs: npt.NDArray[np.float32]) -> None:
+    with torch.no_grad():
+        said = module(torch.from_numpy(inputs)).numpy()
+    need = layers.predicts(inputs)
+    top = np.sort(said, axis=1)[:, -2:]
+    sure = top[:, 1] - top[:, 0] > CLOSE * np.maximum(1, np.abs(said).max(axis=1))
+    wrong = sure & (said.argmax(1) != need)
+    if wrong.any() or not sure.any():
+        raise Refused(
+            "model",
+            f"another class than the original's for {int(wrong.sum())} of {len(inputs)} golden records",
+            "the same, wherever the two greatest logits are apart",
+        )
 
 
 def _document(model: Path, spec: ModelSpec) -> dict[str, Any]:
