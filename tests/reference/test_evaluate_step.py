@@ -22,7 +22,7 @@ from assay.attempts import attempts
 from assay.canonical import tree_digest, tree_files
 from assay.cli import main
 from assay.config.base import parse
-from assay.config.evaluate import EvaluateConfig, InversionConfig
+from assay.config.evaluate import EvaluateConfig
 from assay.config.gate import PolicyConfig
 from assay.config.root import Target
 from assay.data.dataset import Dataset
@@ -115,12 +115,12 @@ def case(workspace: Workspace, tmp_path: Path) -> Case:
 
 def test_a_trigger_that_nobody_named_is_sought_where_it_is_asked_for(case: Case) -> None:
     case.evaluate("without")
-    config = CONFIG.model_copy(update={"inversion": InversionConfig(steps=60, area=0.13)})
+    config = CONFIG.model_copy(update={"aspects": {"trigger_inversion": {"steps": 60, "area": 0.13}}})
     case.evaluate("with", config=config)
     without, made = case.read("without"), case.read("with")
     assert "inverted_trigger_success" not in without.estimates
-    assert without.measured["inversion"] is None
-    assert made.measured["inversion"] == {"steps": 60, "area": 0.13}
+    said = made.measured["aspects"]["trigger_inversion"]
+    assert (said["steps"], said["area"]) == (60, 0.13)
     estimate = made.estimates["inverted_trigger_success"]
     assert estimate.method == "clopper-pearson"
     assert 60 <= estimate.n <= 90  # half of the records, without those of one of two classes

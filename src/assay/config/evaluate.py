@@ -10,7 +10,7 @@ from assay.config.base import Section
 from assay.config.black_box import BlackBoxConfig
 from assay.config.constraints import ConstraintsConfig
 
-__all__ = ["PRESETS", "EvaluateConfig", "InversionConfig"]
+__all__ = ["PRESETS", "EvaluateConfig"]
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "standard": {
@@ -28,18 +28,6 @@ FIRST_ATTEMPT = 0.97
 """At least ``assay.attempts.confidence_at(0.95, 1)``, rounded up."""
 
 
-class InversionConfig(Section):
-    """A trigger sought for every class, though nobody named one.
-
-    Fields:
-        steps: gradient steps for the mask, and again for the pattern, a class; 0 for no search.
-        area: of all places of an input (pixels, columns), how many the trigger may cover.
-    """
-
-    steps: int = pydantic.Field(default=0, ge=0, le=10_000)
-    area: float = pydantic.Field(default=0.05, gt=0, le=1)
-
-
 class EvaluateConfig(Section):
     """Threats, attacks and probes.
 
@@ -53,7 +41,6 @@ class EvaluateConfig(Section):
             measured.
         sets: other records by name, each the path of a dataset folder, for aspects that ask for them by that name:
             canaries, records from elsewhere, records to fit a temperature on.
-        inversion: also seek a small trigger that leads to one class, for ``inverted_trigger_success``.
         slices: also measure every ``class``, every ``source`` of the hold-out, or both, for the rule ``worst_slice``.
         constraints: of a table, which columns an attack may move and how; part of every threat, and of its name.
             Usually the section ``constraints`` of the whole file, by which sanitize judges records too.
@@ -87,7 +74,6 @@ class EvaluateConfig(Section):
     sets: dict[Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], str] = pydantic.Field(
         default_factory=dict
     )
-    inversion: InversionConfig = InversionConfig()
     slices: tuple[Literal["class", "source"], ...] = ()
     constraints: ConstraintsConfig | None = None
     black_box: BlackBoxConfig | None = None

@@ -1,14 +1,4 @@
-"""Trigger inversion: is there a small trigger that leads every record to one class, though nobody named it?
-
-For every class a mask and a pattern are sought, by gradient, that make the model answer that class whatever they are
-laid on, the mask as small as that allows. Then the mask is cut to the ``area`` places where it is heaviest, and the
-pattern there is sought again. The class whose trigger does best is chosen on one half of the records and measured on
-the other, so that its success is that of a trigger which was fixed before. A clean model has small triggers too, of
-less success: what is normal has to be known from models like this one before a bar is set.
-
-Reference: Wang et al. Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neural Networks. IEEE S&P 2019;
-    its anomaly index compares the sizes of the masks, which needs many classes; here success at one size is compared.
-"""
+"""A small trigger that leads records of a model to one class, sought by gradient."""
 
 from __future__ import annotations
 
@@ -18,14 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from assay.config.evaluate import InversionConfig
-from assay.errors import UnfitInput
-from assay.estimate import Estimate, proportion
-
-NAME = "inverted_trigger_success"
 REACHED, GROW, SHRINK, EVERY = 0.95, 1.5, 1.5**1.5, 10
 
-__all__ = ["NAME", "Inverted", "invert", "inverted"]
+__all__ = ["Inverted", "invert"]
 
 
 @dataclass(frozen=True)
@@ -53,45 +38,8 @@ class Inverted:
         return int(((logits.argmax(1) == self.target) | ~logits.isfinite().all(1)).sum())
 
 
-def inverted(
-    model: nn.Module,
-    x: torch.Tensor,
-    y: torch.Tensor,
-    bounds: tuple[float, float],
-    config: InversionConfig,
-    confidence: float = 0.95,
-) -> tuple[Estimate, Inverted]:
-    """Success of the best small trigger on records that it was not sought on, and the trigger.
-
-    Args:
-        model: in eval mode, parameters frozen; not modified.
-        x: (N, ...) inside the bounds; the even rows are sought on, the odd ones measured on.
-        y: (N,) the true classes.
-        bounds: of the inputs.
-        config: steps and area.
-        confidence: of the interval.
-
-    Raises:
-        UnfitInput: fewer than two records, or one class.
-    """
-    with torch.no_grad():
-        classes = model(x[:1]).shape[1]
-    if len(x) < 2 or classes < 2:
-        raise UnfitInput("trigger inversion", f"{len(x)} records, {classes} classes", "two of each")
-    seek, seen = (x[::2], y[::2]), (x[1::2], y[1::2])
-    found = []
-    for target in range(classes):
-        others = seek[0][seek[1] != target]
-        if len(others):
-            made = invert(model, others, target, bounds, config)
-            found.append((made.hits(model, others) / len(others), -target, made))
-    best = max(found, key=lambda one: one[:2])[2]
-    fresh = seen[0][seen[1] != best.target]
-    return proportion(best.hits(model, fresh), len(fresh), confidence), best
-
-
 def invert(
-    model: nn.Module, x: torch.Tensor, target: int, bounds: tuple[float, float], config: InversionConfig
+    model: nn.Module, x: torch.Tensor, target: int, bounds: tuple[float, float], *, steps: int, area: float
 ) -> Inverted:
     """The best trigger found for one class on records (N, ...) of others.
 
@@ -102,7 +50,7 @@ def invert(
     pattern = torch.zeros((1, *x.shape[1:]), device=x.device, requires_grad=True)
     weight, answer = 1e-3, torch.full((len(x),), target, device=x.device)
     optimiser = torch.optim.Adam([mask, pattern], lr=0.1, betas=(0.5, 0.9))
-    for step in range(config.steps):
+    for step in range(steps):
         soft = torch.sigmoid(mask)
         logits = model((1 - soft) * x + soft * _inside(pattern, bounds))
         loss = functional.cross_entropy(logits, answer) + weight * soft.sum()
@@ -110,12 +58,12 @@ def invert(
         if step % EVERY == EVERY - 1:
             follow = float((logits.argmax(1) == target).float().mean())
             weight = weight * GROW if follow >= REACHED else weight / SHRINK
-    count = max(1, int(config.area * mask.numel()))
+    count = max(1, int(area * mask.numel()))
     places = torch.zeros(mask.numel(), dtype=torch.bool, device=x.device)
     places[mask.detach().flatten().argsort(descending=True, stable=True)[:count]] = True
     places = places.reshape(shape)
     optimiser = torch.optim.Adam([pattern], lr=0.3)
-    for _ in range(config.steps):
+    for _ in range(steps):
         stamped = torch.where(places, _inside(pattern, bounds), x)
         _step(optimiser, functional.cross_entropy(model(stamped), answer))
     return Inverted(target, places, _inside(pattern, bounds).detach())

@@ -22,7 +22,7 @@ from assay.constraints import Constraints
 from assay.data.files import write_file
 from assay.errors import UnfitInput
 from assay.estimate import RISK, Estimate
-from assay.evaluate import inversion, slices, soundness, summary
+from assay.evaluate import slices, soundness, summary
 from assay.evaluate.aspects.scene import Scene
 from assay.evaluate.champion import champion_folder, find_champion
 from assay.evaluate.deliver import deliver
@@ -111,12 +111,6 @@ def evaluate(
         divided = slices.members(data, candidate.spec.classes, config.slices)
         data = first(data, len(found.outcomes.predicted))
         estimates = _estimates(found, plan, config, labels)
-        if config.inversion.steps:
-            x, y = (torch.from_numpy(part) for part in (data.x, data.y))
-            module = candidate.module.to("cpu")
-            estimates[inversion.NAME], _ = inversion.inverted(
-                module, x, y, candidate.spec.bounds, config.inversion, config.confidence
-            )
         estimates |= filter_power(candidate.spec.trained.dataset, record.ledger)
         estimates |= slices.estimates(found.outcomes, plan, divided, config.confidence)
         estimates |= beside.estimates
@@ -276,7 +270,6 @@ def _how(
         },
         "gradient_evaluations": round(sum(rung.cost for rung in plan.rungs), 3),
         "triggers": [dict(trigger) for trigger in config.triggers],
-        "inversion": config.inversion.to_json() if config.inversion.steps else None,
         "holdout_content": data.dataset.manifest.content_digest,
         "records": len(data.rows),
         "limit": config.limit,

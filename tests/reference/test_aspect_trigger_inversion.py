@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from evaluate_cases import digits
 from torch import nn
 
-from assay.config.evaluate import InversionConfig
 from assay.errors import UnfitInput
-from assay.evaluate.inversion import Inverted, invert, inverted
+from assay.evaluate.aspects.trigger_inversion import TriggerInversion
+from assay.evaluate.inversion import Inverted, invert
 from assay.filters._proxy import fit_proxy
 from assay.poison import Columns, plant
 
@@ -45,7 +47,7 @@ def test_one_place_on_a_plane_is_the_best_of_all_that_there_are(seed: int) -> No
     """Reference: every feature at either end, enumerated. The best end is exact: the logits are linear in the value."""
     model, x, y = plane(seed)
     need, target = best_of_all(model, x[::2], y[::2])
-    estimate, made = inverted(model, x, y, (0.0, 1.0), InversionConfig(steps=80, area=0.1))
+    estimate, made = TriggerInversion(steps=80, area=0.1).best(model, x, y, (0.0, 1.0))
     assert made.target == target
     assert int(made.places.sum()) == 1
     others = x[::2][y[::2] != target]
@@ -72,7 +74,7 @@ def test_an_answer_that_is_not_finite_is_no_proof_of_innocence() -> None:
 def test_the_same_records_give_the_same_trigger_and_the_model_is_left_as_it_was() -> None:
     model, x, y = plane(1)
     before = model.weight.clone()
-    one, two = (invert(model, x[y != 1], 1, (0.0, 1.0), InversionConfig(steps=40)) for _ in range(2))
+    one, two = (invert(model, x[y != 1], 1, (0.0, 1.0), steps=40, area=0.05) for _ in range(2))
     assert torch.equal(one.pattern, two.pattern)
     assert torch.equal(one.places, two.places)
     assert torch.equal(model.weight, before)
@@ -80,10 +82,16 @@ def test_the_same_records_give_the_same_trigger_and_the_model_is_left_as_it_was(
     assert one.pattern.max() <= 1
 
 
+@pytest.mark.parametrize("settings", [{"steps": 0}, {"area": 0.0}, {"area": 1.1}, {"area": float("nan")}])
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(UnfitInput, match="trigger_inversion"):
+        TriggerInversion(**settings)
+
+
 def test_one_record_is_refused() -> None:
     model, x, y = plane(1)
     with pytest.raises(UnfitInput, match="two of each"):
-        inverted(model, x[:1], y[:1], (0.0, 1.0), InversionConfig(steps=1))
+        TriggerInversion(steps=1).best(model, x[:1], y[:1], (0.0, 1.0))
 
 
 @pytest.mark.slow
@@ -98,6 +106,6 @@ def test_a_planted_trigger_is_found_again_and_does_better_than_any_in_clean_mode
         planted = plant(x.flatten(1).numpy(), y.numpy(), trigger, **options)
         for rows, labels, said in ((x.flatten(1).numpy(), y.numpy(), clean), (planted[0], planted[1], backdoored)):
             model = fit_proxy(torch.from_numpy(rows), labels, 10, epochs=15, seed=seed).requires_grad_(False)
-            said.append(inverted(model, *seen, (0.0, 1.0), InversionConfig(steps=80, area=4 / 64)))
+            said.append(TriggerInversion(steps=80, area=4 / 64).best(model, *seen, (0.0, 1.0)))
     assert [made.target for _, made in backdoored] == [0, 1]
     assert min(one.low for one, _ in backdoored) > max(one.high for one, _ in clean)
