@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -211,8 +211,9 @@ class RecordList:
         self._writer.close()
 
     def give_up(self) -> None:
-        """Close the file as it is."""
-        self._writer.close()
+        """Close the file as it is; what is wrong with it was said before."""
+        with suppress(OSError):
+            self._writer.close()
 
     def bytes(self) -> bytes:
         """The file, once it is closed."""
