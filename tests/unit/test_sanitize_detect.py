@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, mode
 from sklearn.metrics import cohen_kappa_score
 
 from assay.config.base import parse
@@ -19,7 +19,7 @@ from assay.data.dataset import Dataset
 from assay.data.manifest import BatchShare, History
 from assay.errors import UnfitInput
 from assay.release import release
-from assay.sanitize.annotators import Annotations, dawid_skene, kappa, read_annotations, votes
+from assay.sanitize.annotators import Annotations, consensus, dawid_skene, kappa, read_annotations, votes
 from assay.sanitize.step import sanitize
 from assay.train.inputs import weights_of
 
@@ -160,6 +160,16 @@ def test_the_consensus_is_a_fixed_point_of_bayes_rule() -> None:
         for who, said in zip(given.who[given.item == item], given.said[given.item == item], strict=True):
             chances *= made.confusion[who, :, said]
         np.testing.assert_allclose(made.posterior[item], chances / chances.sum(), atol=1e-6)
+
+
+def test_a_majority_is_the_mode_of_the_votes_and_its_share() -> None:
+    """Reference: scipy's mode, record by record."""
+    given, _ = crowd(2, 60)
+    shares = consensus(given, "majority")
+    for item in range(60):
+        found = mode(given.said[given.item == item])
+        assert shares[item, found.mode] == shares[item].max() == found.count / (given.item == item).sum()
+    np.testing.assert_array_equal(consensus(given, "dawid_skene"), dawid_skene(given).posterior)
 
 
 def test_kappa_is_that_of_scikit_learn() -> None:

@@ -47,11 +47,13 @@ class AnnotatorsConfig(Section):
 
     Fields:
         file: CSV of ``record_id,annotator,label``; empty for none.
-        posterior: how sure their consensus must be of another label.
+        consensus: ``dawid_skene``, which learns how each annotator errs, or ``majority``, in which all count alike.
+        posterior: how sure their consensus must be of another label; of a majority, its share of the votes.
         action: what becomes of a record whose label it contradicts.
     """
 
     file: str = ""
+    consensus: Literal["dawid_skene", "majority"] = "dawid_skene"
     posterior: float = pydantic.Field(default=0.95, gt=0.5, le=1)
     action: Answer = "flag"
 

@@ -23,7 +23,7 @@ MAX_BYTES = 2**28
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-__all__ = ["Annotations", "Consensus", "dawid_skene", "findings_of", "kappa", "read_annotations", "votes"]
+__all__ = ["Annotations", "Consensus", "consensus", "dawid_skene", "findings_of", "kappa", "read_annotations", "votes"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,14 @@ def votes(given: Annotations) -> Floats:
     return counts
 
 
+def consensus(given: Annotations, how: str) -> Floats:
+    """How sure every class of every record is, (I, K): Dawid and Skene's posterior, or the share of the votes."""
+    if how == "dawid_skene":
+        return dawid_skene(given).posterior
+    counts = votes(given)
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+
+
 def dawid_skene(given: Annotations, rounds: int = 200, tolerance: float = 1e-8) -> Consensus:
     """Consensus of annotators that err each in their own way, by expectation maximisation from the majority.
 
@@ -150,14 +158,14 @@ def findings_of(
         and ``gold``, the share of trusted records labelled right, as an estimate, or None without any.
     """
     given = read_annotations(config.file, dataset.manifest.content.classes)
-    made = dawid_skene(given)
-    best = made.posterior.argmax(axis=1)
+    posterior = consensus(given, config.consensus)
+    best = posterior.argmax(axis=1)
     place = {name: at for at, name in enumerate(given.records)}
     found = []
     for name, label in zip(dataset.record_ids, labels(dataset).tolist(), strict=True):
         at = place.get(name)
-        if at is not None and best[at] != label and made.posterior[at, best[at]] >= config.posterior:
-            score = float(made.posterior[at, best[at]])
+        if at is not None and best[at] != label and posterior[at, best[at]] >= config.posterior:
+            score = float(posterior[at, best[at]])
             found.append(Finding(name, "annotators", score, "annotators_disagree", config.action))
     gold = dict(zip(trusted.record_ids, labels(trusted).tolist(), strict=True)) if trusted is not None else {}
     truth = np.array([gold.get(name, -1) for name in given.records], dtype=np.int64)
