@@ -52,7 +52,7 @@ def check(folder: Path, batches: dict[str, Rows]) -> None:
     rules = {
         name: SourceRule(
             prefixes=(str(folder),), require_signature=False, trust="trusted" if name == "own" else "standard",
-            limits={"rows": 30 if name == "evil" else 10**6},
+            limits={"rows": 30 if name == "evil" else 10**6, "refused_share": 0.7},
         )
         for name in delivered
     }  # fmt: skip
