@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import open_inference_server
 import pytest
+import skops.io
 import yaml
 from kfp_server import serving
+from sklearn.linear_model import LogisticRegression
 
+from assay.data.dataset import Dataset, features, labels
 from assay.ingest.sign import sign_batch
 
 POLICY = """\
@@ -57,7 +62,30 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         yaml.safe_dump(config | {"policy": yaml.safe_load(POLICY.format(local="false"))})
     )
     deliver(folder)
+    foreign(folder, config)
     return folder
+
+
+def foreign(folder: Path, config: dict[str, Any]) -> None:
+    """The declaration of the page about tables, and models of other libraries."""
+    page = (Path(__file__).parents[2] / "docs" / "blackbox.md").read_text()
+    declared = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)[0])
+    declared["constraints"] = {name: value for name, value in declared["constraints"].items() if value}
+    policy = yaml.safe_load(POLICY.format(local="true"))
+    (folder / "table.yaml").write_text(yaml.safe_dump(config | declared | {"policy": policy}))
+    holdout = Dataset.load(folder / "holdout")
+    fitted = LogisticRegression().fit(features(holdout), labels(holdout))
+    skops.io.dump(fitted, folder / "classifier.skops")
+    weights = np.concatenate([np.zeros_like(fitted.coef_), fitted.coef_]).astype(np.float32)
+    parts = {"W": weights, "b": np.array([0, fitted.intercept_[0]], np.float32)}
+    shape = [onnx.helper.make_tensor_value_info(name, 1, ["N", width]) for name, width in (("x", 4), ("y", 2))]
+    node = onnx.helper.make_node("Gemm", ["x", "W", "b"], ["y"], transB=1)
+    held = [onnx.numpy_helper.from_array(array, name) for name, array in parts.items()]
+    graph = onnx.helper.make_graph([node], "g", shape[:1], shape[1:], held)
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8),
+        folder / "classifier.onnx",
+    )
 
 
 def deliver(folder: Path) -> None:
@@ -80,5 +108,5 @@ def deliver(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def reader() -> Iterator[dict[str, str]]:
     """The reader's environment: a Kubeflow endpoint that records what it is asked."""
-    with serving() as server:
-        yield {"KFP_ENDPOINT": server.address, "KF_PIPELINES_TOKEN": "token", "OMP_NUM_THREADS": "1"}
+    with serving() as server, open_inference_server.serving([4.0, 4.0, 4.0, 4.0], 8.0) as models:
+        yield {"MODELS": models, "KFP_ENDPOINT": server.address, "KF_PIPELINES_TOKEN": "token", "OMP_NUM_THREADS": "1"}

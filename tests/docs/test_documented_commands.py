@@ -62,7 +62,8 @@ def test_quoted_pytest_lines_select_tests(claim: str) -> None:
     ],
 )
 def test_documented_command_runs(page: str, command: str, reader: dict[str, str], reader_folder: Path) -> None:
-    argv = [sys.executable, "-m", "assay.cli", *shlex.split(command)[1:]]
+    served = command.replace("http://models.example:8080/v2/models", reader["MODELS"])
+    argv = [sys.executable, "-m", "assay.cli", *shlex.split(served)[1:]]
     environment = {**{k: v for k, v in os.environ.items() if not k.startswith("ASSAY_")}, **reader}
     done = subprocess.run(
         argv, cwd=reader_folder, env=environment, capture_output=True, text=True, timeout=300, check=False

@@ -16,13 +16,13 @@ def command(
     weights: Annotated[
         Path,
         typer.Argument(
-            help="A safetensors file: exactly the architecture's tensors, float32; or a classifier in a skops file."
+            help="A safetensors file: exactly the architecture's tensors, float32; or a skops or ONNX file."
         ),
     ],
     golden: Annotated[Path, typer.Option(help="A dataset; its first 16 records become the golden inputs.")],
     out: Annotated[Path, typer.Option(help="Where the model folder goes.")],
     architecture: Annotated[
-        str, typer.Option(help="Such as small_cnn, mlp or linear; a skops file says it itself.")
+        str, typer.Option(help="Such as small_cnn, mlp or linear; a skops or ONNX file says it itself.")
     ] = "",
     settings: Annotated[str, typer.Option(help="Settings of the architecture, as JSON.")] = "{}",
     input_shape: Annotated[
@@ -36,21 +36,25 @@ def command(
     scale: Annotated[str, typer.Option(help="Divided by then, one a channel or column; by default 1.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Make a model folder of a safetensors or a skops file. Nothing is unpickled."""
+    """Make a model folder of a safetensors, skops or ONNX file. Nothing is unpickled."""
     from assay import canonical
     from assay.config.base import parse
     from assay.errors import UnfitInput
     from assay.models.importing import import_layers, import_weights
+    from assay.models.onnx_graph import read_onnx
     from assay.models.scikit import is_skops, read_skops
     from assay.models.spec import Architecture, Preprocessing
 
     box = _numbers(float, bounds, "--bounds")
     if len(box) != 2:
         raise UnfitInput("--bounds", repr(bounds), "two numbers, such as 0,1")
-    if is_skops(weights):
+    if is_skops(weights) or weights.suffix == ".onnx":
         if architecture or settings != "{}" or input_shape or classes or mean or scale:
-            raise UnfitInput("import-model", "options beside a skops file", "--golden, --out and --bounds alone")
-        result = import_layers(read_skops(weights), golden=golden, model=out, bounds=(box[0], box[1]))
+            raise UnfitInput(
+                "import-model", "options beside a skops or ONNX file", "--golden, --out and --bounds alone"
+            )
+        layers = read_onnx(weights) if weights.suffix == ".onnx" else read_skops(weights)
+        result = import_layers(layers, golden=golden, model=out, bounds=(box[0], box[1]))
         answer(result, as_json, [f"model  {result['model']['digest']}  {result['model']['path']}"])
         return
     if not architecture:

@@ -10,6 +10,7 @@ HELPERS: tuple[str, ...] = (
     "fit",
     "folder",
     "importing",
+    "onnx_graph",
     "record",
     "scikit",
     "spec",
