@@ -21,6 +21,7 @@ ATTACKS = catalog.names("attacks")
 NORMS = list(MOVES)
 PAIRS = [(name, norm) for name in ATTACKS for norm in getattr(catalog.member("attacks", name), "norms", NORMS)]
 FIRST = dict(reversed(PAIRS))  # a norm of each attack
+ONE_FAST = [pytest.param(*pair, marks=[] if FIRST[pair[0]] == pair[1] else [pytest.mark.slow]) for pair in PAIRS]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -69,7 +70,7 @@ def test_the_family_has_the_attacks_of_the_standard_ladder():
 
 
 @pytest.mark.parametrize(("name", "norm"), PAIRS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("shape", "classes", "bounds"), [((1, 6, 6), 3, (0.0, 1.0)), ((5,), 2, (-2.0, 3.0))])
 def test_keeps_shape_type_ball_and_box_and_is_never_weaker_than_none(name, norm, dtype, shape, classes, bounds):
     model, x, y = case(shape, classes, dtype=dtype, bounds=bounds)
@@ -108,7 +109,7 @@ def test_never_trades_loss_for_a_wrong_class(name):
     assert (log_odds(Line()(x_adv), y) >= log_odds(Line()(x), y)).all()
 
 
-@pytest.mark.parametrize(("name", "norm"), PAIRS)
+@pytest.mark.parametrize(("name", "norm"), ONE_FAST)
 def test_same_generator_state_gives_the_same_bytes_and_touches_no_other_randomness(name, norm):
     model, x, y = case()
     threat, attack = ThreatModel(norm=norm, epsilon=0.1), built(name)

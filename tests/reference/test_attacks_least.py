@@ -138,7 +138,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", list(MUTANTS))
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n[0] == "c" else []) for n in MUTANTS])
 def test_a_broken_attack_breaks_less(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     place, part, broken, attack = MUTANTS[name]
     model, x, y = planes(4)
