@@ -143,9 +143,8 @@ def test_search_and_gradient_together_come_near_the_integer_programs_worst_case(
     gradient = shares(PGD(steps=40, restarts=2, loss="margin"), declared, integer=True)
     search = shares(Coordinate(queries=100), declared, integer=True)
     both = np.maximum(gradient, search)
-    print("gradient", gradient.min(), gradient.mean(), "search", search.min(), search.mean(), "both", both.min())
     assert both.max() <= 1 + 1e-4
-    assert both.mean() >= 0.98
+    assert both.mean() >= 0.99
     assert both.min() >= 0.9
 
 
@@ -172,7 +171,8 @@ def test_the_projection_is_the_nearest_point():
         np.testing.assert_allclose(near[at], done.x, atol=2e-4)
 
 
-@settings(max_examples=8, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
 @given(
     name=st.sampled_from(["fgsm", "pgd", "apgd", "square", "coordinate", "fab"]),
     norm=st.sampled_from(["linf", "l2"]),
@@ -238,7 +238,7 @@ def test_a_point_that_breaks_one_constraint_does_not_count(kind):
 
 def test_the_ladder_trusts_no_attack_and_no_repair(monkeypatch):
     """With the repair taken out, the same attack is outside in the verifier's eyes, and breaks nothing."""
-    threat, x = ThreatModel(epsilon=2.0, bounds=BOX, constraints=constraints()), rows(20)
+    threat, x = ThreatModel(epsilon=2.0, bounds=BOX, constraints=constraints()), rows(10)
     model = plane(3)
     y = model(x).argmax(1)
     honest = climb(model, x, y, threat, ladder({"pgd": {"restarts": 1}}), seed=0, block=0)
@@ -250,6 +250,7 @@ def test_the_ladder_trusts_no_attack_and_no_repair(monkeypatch):
     assert (cheat.by == STANDS).sum() >= (honest.by == STANDS).sum()
 
 
+@pytest.mark.slow
 def test_an_attack_without_projection_is_caught_by_the_exact_answer(monkeypatch):
     """Mutants of the projection: one that ignores relations overshoots or loses; the share of the program shows it."""
     declared = constraints(**CONTINUOUS)

@@ -145,6 +145,7 @@ def test_busy_is_tried_again(server):
     assert model(np.zeros((2, 8), np.float32)).shape == (2, 2)
 
 
+@pytest.mark.slow
 def test_nan_is_measured_and_makes_the_evidence_unsound(folder, server):
     document = run(folder, f"{server}/nan", config(queries=120, attacks={"square": {"queries": 40}}))
     assert document["soundness"]["finite_logits"] == "misses"

@@ -40,7 +40,7 @@ WHOLE = {
 }
 
 
-def table(n: int = 240) -> tuple[np.ndarray, np.ndarray]:
+def table(n: int = 120) -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(0)
     x = draw.uniform(0.2, 0.8, (n, 6))
     x[:, 1] = draw.integers(0, 2, n)
@@ -78,6 +78,7 @@ def test_one_section_reaches_both_steps_and_reads_back_the_same(folder):
     assert Config.load(folder / "again.yaml") == loaded
 
 
+@pytest.mark.slow
 def test_sanitize_quarantines_what_breaks_the_declaration_with_the_reason(folder, capsys):
     x, y = table()
     x[3, 1], x[5, 2], x[7, 4] = 0.5, 1 - x[5, 2], x[7, 5] + 0.01
