@@ -13,12 +13,18 @@ mon=${MON_PORT:-17689}
 port=${S3_PORT:-17480}
 packages=radosgw,ceph-mon,ceph-osd,ceph-common
 
-stop() {
+stop() {  # the front first: radosgw does not end while it waits for storage that is gone
   for name in rgw osd mon; do
-    [ -f "$work/$name.pid" ] && kill "$(cat "$work/$name.pid")" 2>/dev/null
+    [ -f "$work/$name.pid" ] || continue
+    id=$(cat "$work/$name.pid")
+    kill "$id" 2>/dev/null
+    for _ in $(seq 20); do
+      kill -0 "$id" 2>/dev/null || break
+      sleep 0.5
+    done
+    kill -9 "$id" 2>/dev/null
     rm -f "$work/$name.pid"
   done
-  sleep 1
   if mountpoint -q "$root/proc"; then umount "$root/proc"; fi
 }
 
