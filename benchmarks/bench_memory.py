@@ -1,19 +1,23 @@
 """Peak memory and time of `assay ingest` and `assay sanitize` on a table larger than memory should have to hold.
 
-    python benchmarks/bench_memory.py [rows] [csv|parquet]
+    python benchmarks/bench_memory.py [rows] [csv|parquet] [s3]
 
 Each runs as its own process, as a user starts it; the peak is what the kernel says of it when it ends (``ru_maxrss``,
 all pages it held at once, those of files included). The input is made by another process.
+With ``s3`` it lies in a bucket of moto's server, which is a process of its own too, and only `ingest` is measured.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 BOUND_MIB = 1024
@@ -74,6 +78,35 @@ def measured(argv: list[str], folder: Path) -> tuple[dict[str, object], float, f
     return json.loads(text), time.monotonic() - start, usage.ru_maxrss / 1024
 
 
+@contextmanager
+def bucket(folder: Path, names: list[str]) -> Iterator[None]:
+    """A bucket ``incoming`` with the files, of a server that lives as long as the block."""
+    import boto3
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    access = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", **access}
+    command = [str(Path(sys.executable).with_name("moto_server")), "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        store = boto3.client("s3")
+        store.create_bucket(Bucket="incoming")
+        for name in names:
+            store.upload_file(str(folder / name), "incoming", name)
+            (folder / name).unlink()
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
 def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
     kind = sys.argv[2] if len(sys.argv) > 2 else "parquet"
@@ -88,9 +121,14 @@ def main() -> None:
         (folder / "sanitize.yaml").write_text(json.dumps({"suite": SUITE}))
         size = (folder / f"v.{kind}").stat().st_size
         print(f"{rows} rows x 20 columns, {kind}, {size / 1e6:.0f} MB", flush=True)
-        given = [f"v={folder}/v.{kind}", f"t={folder}/t.{kind}", "--trusted", "t", "--config", "ingest.yaml"]
-        document, seconds, ingested = measured(["ingest", *given, "--out", "in"], folder)
+        remote = "s3" in sys.argv[3:]
+        place = "s3://incoming" if remote else folder
+        given = [f"v={place}/v.{kind}", f"t={place}/t.{kind}", "--trusted", "t", "--config", "ingest.yaml"]
+        with bucket(folder, [f"v.{kind}", f"t.{kind}"]) if remote else nullcontext():
+            document, seconds, ingested = measured(["ingest", *given, "--out", "in"], folder)
         print(f"ingest    {seconds:6.0f} s  peak {ingested:5.0f} MiB  {document['kept']} kept", flush=True)
+        if remote:
+            sys.exit(ingested > BOUND_MIB)
         parts = ["--out", "kept", "--quarantine", "left", "--trusted", "in/calibration", "--config", "sanitize.yaml"]
         document, seconds, sanitized = measured(["sanitize", "in/dataset", *parts], folder)
         print(f"sanitize  {seconds:6.0f} s  peak {sanitized:5.0f} MiB  {document['kept']} kept", flush=True)

@@ -61,7 +61,7 @@ def read(data: bytes, folder: Path, block: int, plain: bool = True) -> tuple[Any
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.lists(st.tuples(LINE, ENDING), max_size=25), block=st.integers(1, 80))
-@example(body=[(b"1,2,a", b"\n"), (b"\xef\xbb\xbf3,4,b", b"\n")], block=15)
+@example(body=[(lines.MARK + b"1,2,a", b"\n")], block=80)
 def test_no_cell_depends_on_where_a_block_ends_or_on_who_split_it(
     tmp_path: Path, body: list[tuple[bytes, bytes]], block: int
 ) -> None:

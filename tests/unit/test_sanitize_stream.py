@@ -37,6 +37,7 @@ def messy() -> Dataset:
     return dataset(ROWS, **columns, weight=rng.choice([0.5, 1.0, np.nan], ROWS, p=[0.5, 0.49, 0.01]))
 
 
+@pytest.mark.slow
 def test_many_parts_are_divided_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calibration = dataset(20, name="t", **{name: messy().table[name].slice(0, 20) for name in ("f", "g", "t", "c")})
     calibration = calibration.take(np.arange(1, 20), calibration.manifest.history)
