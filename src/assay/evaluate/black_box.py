@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from assay import canonical, catalog, lineage, versions
 from assay.blackbox import pyfunc
 from assay.blackbox.open_inference import OpenInference
-from assay.blackbox.predict import Asked, Source
+from assay.blackbox.predict import Answers, Asked, Source
 from assay.config.black_box import BlackBoxConfig
 from assay.config.evaluate import EvaluateConfig
 from assay.data.files import write_file
@@ -112,7 +113,7 @@ def evaluate_black_box(
             subjects={kind: digest, "holdout": data.dataset.manifest.digest},
             estimates=estimates,
             measured=_how(config, box, data, plan, queries, described),
-            soundness=_soundness(found, plan),
+            soundness=_soundness(found, plan, box.answers),
             run={
                 "run_id": record.run,
                 "started": started.isoformat(timespec="seconds"),
@@ -214,8 +215,35 @@ def _block(asked: Asked, x: torch.Tensor, y: torch.Tensor, plan: Plan, index: in
     return BlockOutcome(index, predicted.numpy(), by, tallies)
 
 
-def _soundness(found: Outcomes, plan: Plan) -> dict[str, str]:
-    """Of the checks of `assay.evaluate.soundness`, those that need no gradient; the others are not measured."""
+@dataclass(frozen=True, kw_only=True)
+class _OnLabels:
+    """An attack that is told the class alone, as a model that answers labels tells it."""
+
+    attack: Any
+
+    def __call__(self, model: nn.Module, *given: Any, **named: Any) -> torch.Tensor:
+        found: torch.Tensor = self.attack(_Labels(model).eval(), *given, **named)
+        return found
+
+
+class _Labels(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(x)
+        return nn.functional.one_hot(logits.argmax(1), logits.shape[1]).to(x)
+
+
+def _soundness(found: Outcomes, plan: Plan, answers: Answers) -> dict[str, str]:
+    """Of the checks of `assay.evaluate.soundness`, those that need no gradient; the others are not measured.
+
+    The attacks are tried on the plane with what they are told here: where the model answers labels, with labels.
+    """
+    told = plan.rungs
+    if answers == "labels":
+        told = tuple(replace(rung, attack=_OnLabels(attack=rung.attack)) for rung in plan.rungs)
     tallies, device = found.tallies, torch.device("cpu")
     sums = {name: sum(tallies[f"{name}/{threat.key}"] for threat in plan.threats) for name in ("outside", "not_finite")}
     balls = [replace(_white(threat), constraints=None) for threat in plan.threats]
@@ -223,7 +251,7 @@ def _soundness(found: Outcomes, plan: Plan) -> dict[str, str]:
         "finite_logits": not tallies["clean_not_finite"] and not sums["not_finite"],
         "attacks_stay_inside": not sums["outside"],
         "two_passes_agree": not tallies["passes_differ"],
-        "attack_self_test": all(self_test(plan.rungs, ball, device) for ball in balls),
+        "attack_self_test": all(self_test(told, ball, device) for ball in balls),
     }
     verdicts = {name: "holds" if holds else "misses" for name, holds in said.items()}
     return verdicts | dict.fromkeys(NOT_FOR_BLACK_BOXES, "not_measured")
