@@ -9,7 +9,6 @@ that somebody has to answer, since it may be true.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -17,11 +16,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from assay import canonical
 from assay.data.dataset import record_list_root
 from assay.data.manifest import Manifest
+from assay.data.parquet import table_in
 from assay.data.records import RecordId
 from assay.errors import AssayError, Refused, UnfitInput
 from assay.evidence import payload_id
@@ -288,7 +287,7 @@ def _holds(kind: str, name: str, manifest: Manifest, ledger: Ledger) -> bool:
 
 def _row_in(manifest: Manifest, batch: str, row: int, ledger: Ledger) -> bool:
     try:
-        keys: Any = pq.read_table(io.BytesIO(ledger.get(f"records/{manifest.content_digest}.parquet")))
+        keys: Any = table_in(ledger.get(f"records/{manifest.content_digest}.parquet"))
         if manifest.history.record_list not in ("", record_list_root(keys)):  # empty in manifests of release 0.1
             return True
     except (AssayError, pa.ArrowException, OSError, KeyError):

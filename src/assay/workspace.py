@@ -88,7 +88,7 @@ class Workspace:
         entries = list(self.keyring.keys)
         for role in roles:
             path = self.home / "keys" / f"{role}.pem"
-            if self.signer_uris[role] != str(path):
+            if self.signer_uris.get(role) != str(path):
                 continue
             created += [str(path)] if _make_key_once(path, role) else []
             made = public_entry(load_signer(str(path)), (role,))

@@ -132,7 +132,7 @@ def test_the_readme_names_tests_that_exist() -> None:
     table = (here / "README.md").read_text()
     files = set(re.findall(r"`(?:tests/)?([\w/]+\.py)", table))
     every = "\n".join((here / name if "/" not in name else here.parent / name).read_text() for name in files)
-    named = set(re.findall(r"::(test_\w+)", table))
+    named = set(re.findall(r"::(test_\w+)(?!\w*\*)", table))  # test_t1_* is a kind of names; who lists it checks it
     assert len(named) > 10
     assert [name for name in named if f"def {name}(" not in every] == []
 

@@ -73,6 +73,8 @@ def test_no_cell_depends_on_where_a_block_ends_or_on_who_split_it(
 @settings(max_examples=150)
 @given(cells=st.lists(st.text("0123456789.-+eE", max_size=7) | st.floats().map(repr), min_size=1, max_size=4))
 @example(cells=["007"])
+@example(cells=["+007"])
+@example(cells=["-00.5"])
 @example(cells=["1e400"])
 @example(cells=["-0"])
 def test_what_passes_for_plain_numbers_are_numbers_and_the_same_floats(cells: list[str]) -> None:

@@ -184,7 +184,7 @@ def test_a_revoked_payload_or_key_is_served_no_more(promoted: Candidate, tmp_pat
     for name in [name for name in ledger.names() if name.endswith(".dsse.json")]:
         replace(keyring, revoked=frozenset({payload_digest(ledger.get(name))})).save(workspace.keyring_path)
         refused(tmp_path / "served", "revoked")
-    for entry in keyring.keys:
+    for entry in (*keyring.for_role("evaluator"), *keyring.for_role("promoter")):
         replace(keyring, revoked_keys=frozenset({entry.keyid})).save(workspace.keyring_path)
         refused(tmp_path / "served", "signature")
     keyring.save(workspace.keyring_path)

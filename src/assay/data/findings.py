@@ -16,6 +16,7 @@ from assay import canonical, versions
 from assay.data import records
 from assay.data.dataset import Dataset
 from assay.data.manifest import History
+from assay.data.parquet import table_in
 from assay.errors import UnfitInput
 
 Action = Literal["keep", "flag", "downweight", "quarantine", "reject"]
@@ -156,7 +157,7 @@ def findings_bytes(findings: Iterable[Finding]) -> bytes:
 def read_findings(data: bytes, where: str = "findings") -> list[Finding]:
     """The reverse of `findings_bytes`."""
     try:
-        table = pq.read_table(io.BytesIO(data), schema=SCHEMA)
+        table = table_in(data).select(SCHEMA.names).cast(SCHEMA)
         return [Finding(**row) for row in table.to_pylist()]
-    except (pa.ArrowException, TypeError, OSError) as error:
+    except (pa.ArrowException, TypeError, ValueError, KeyError, OSError) as error:
         raise UnfitInput(where, str(error), "a Parquet file of findings") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ from assay.data.layout import part_rows
 
 READ_BYTES = 2**20
 
-__all__ = ["tables_of"]
+__all__ = ["table_in", "tables_of"]
 
 
 def tables_of(path: Path) -> Iterator[pa.Table]:
@@ -29,3 +29,16 @@ def tables_of(path: Path) -> Iterator[pa.Table]:
             yield file.read()
         for batch in file.iter_batches(batch_size=part_rows(file.schema_arrow)):
             yield pa.Table.from_batches([batch], schema=file.schema_arrow)
+
+
+def table_in(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table of a Parquet file in memory, on this thread alone.
+
+    ``pyarrow.parquet.read_table`` scans on threads of its own, which let go of what they scanned some time later: of
+    bytes that Python owns as the interpreter ends, too, and then the process aborts with its work done.
+
+    Raises:
+        pyarrow.ArrowException, OSError, ValueError: no Parquet file, or a broken one.
+    """
+    with pq.ParquetFile(pa.BufferReader(data), pre_buffer=False) as file:
+        return file.read(columns=list(columns) if columns is not None else None, use_threads=False)

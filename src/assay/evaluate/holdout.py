@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from assay import canonical
 from assay.config.evaluate import EvaluateConfig
 from assay.constraints import Constraints, bind
 from assay.data.dataset import Dataset, features, labels
 from assay.data.manifest import Manifest
+from assay.data.parquet import table_in
 from assay.data.records import record_ids
 from assay.errors import UnfitInput
 from assay.ledger import Ledger
@@ -134,5 +133,5 @@ def unseen(holdout: Holdout, trained_on: str, ledger: Ledger) -> str:
         data = ledger.get(f"records/{manifest.content_digest}.parquet")
     except UnfitInput:
         return "not_measured"
-    learned = set(record_ids(pq.read_table(io.BytesIO(data))))
+    learned = set(record_ids(table_in(data)))
     return "misses" if learned.intersection(holdout.record_ids) else "holds"

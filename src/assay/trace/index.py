@@ -9,7 +9,6 @@ time to hide edges.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,11 +16,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from assay import canonical
 from assay.data.dataset import record_list_root
 from assay.data.findings import REMOVING, Finding, read_findings
+from assay.data.parquet import table_in
 from assay.data.records import RecordId
 from assay.errors import AssayError, UnfitInput
 from assay.evidence import payload_id
@@ -188,7 +187,7 @@ class Index:
         name, history = self.record_list_of(digest), self.histories[digest]
         if name not in self._lists:
             try:
-                keys = pq.read_table(io.BytesIO(self.ledger.get(name)), columns=["batch", "row"])
+                keys = table_in(self.ledger.get(name), ["batch", "row"])
                 counted = {entry["values"]: entry["counts"] for entry in keys["batch"].value_counts().to_pylist()}
                 wanted = {f"{share['source']}/{share['batch']}": share["records"] for share in history["sources"]}
                 _require(counted == wanted, "other records than the manifest counts")

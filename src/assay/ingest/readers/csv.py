@@ -139,7 +139,7 @@ def plain_numbers(cells: pa.Array, missing: npt.NDArray[np.bool_]) -> npt.NDArra
         return None
     offsets = np.frombuffer(starts, np.int32)[filled.offset : filled.offset + len(filled) + 1]
     signs = np.frombuffer(data, np.uint8)
-    first = offsets[:-1] + (signs[np.minimum(offsets[:-1], len(signs) - 1)] == ord("-"))
+    first = offsets[:-1] + np.isin(signs[np.minimum(offsets[:-1], len(signs) - 1)], (ord("-"), ord("+")))
     second = np.minimum(first + 1, len(signs) - 1)
     idle = (signs[np.minimum(first, len(signs) - 1)] == ord("0")) & (first + 1 < offsets[1:]) & DIGIT[signs[second]]
     if not PLAIN[signs[offsets[0] : offsets[-1]]].all() or idle.any():
