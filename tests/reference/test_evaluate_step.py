@@ -22,6 +22,7 @@ from assay.attempts import attempts
 from assay.canonical import tree_digest, tree_files
 from assay.cli import main
 from assay.config.base import parse
+from assay.config.black_box import BlackBoxConfig
 from assay.config.evaluate import EvaluateConfig
 from assay.config.gate import PolicyConfig
 from assay.config.root import Target
@@ -111,6 +112,12 @@ class Case:
 @pytest.fixture
 def case(workspace: Workspace, tmp_path: Path) -> Case:
     return Case(workspace, tmp_path)
+
+
+def test_settings_of_a_black_box_are_refused_for_a_model_folder(case: Case) -> None:
+    with pytest.raises(UnfitInput, match=r"black_box.*none for a model folder"):
+        case.evaluate(config=CONFIG.model_copy(update={"black_box": BlackBoxConfig()}))
+    assert not (case.folder / "e.dsse.json").exists()
 
 
 def test_a_trigger_that_nobody_named_is_sought_where_it_is_asked_for(case: Case) -> None:

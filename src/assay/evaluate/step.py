@@ -91,6 +91,8 @@ def evaluate(
         Refused: a model that does not replay its golden outputs, or a champion whose promotion does not verify.
     """
     started, clock = datetime.now(UTC), time.monotonic()
+    if config.black_box is not None:
+        raise UnfitInput("evaluate.black_box", "settings of a black box", "none for a model folder")
     with lineage.step("evaluate", run) as record, deterministic(1):
         candidate = load_model(model)
         data = read_holdout(holdout, config.limit, config.seed)
