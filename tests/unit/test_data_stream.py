@@ -18,7 +18,7 @@ from test_data_folder import HISTORY, dataset
 from assay import canonical
 from assay.data import layout
 from assay.data.dataset import Dataset
-from assay.data.stream import DatasetReader, writing
+from assay.data.stream import DatasetReader, RecordList, writing
 from assay.errors import UnfitInput
 
 
@@ -35,6 +35,20 @@ def write(whole: Dataset, path: Path, cuts: list[int]) -> None:
             writer.add(whole.table.slice(start, stop - start))
         assert writer.finish(HISTORY) == whole.manifest
         assert writer.record_list() == whole.record_list()
+
+
+@pytest.mark.parametrize("cuts", [[1], [100_000], [65_536, 131_072, 262_144]])
+def test_equal_records_give_one_list_of_them_wherever_they_were_cut(cuts: list[int]) -> None:
+    """Several pages of it: the ledger binds the list under the content's digest, and other bytes are a conflict."""
+    batch = pa.DictionaryArray.from_arrays(pa.array(np.zeros(300_000, np.int32)), pa.array(["a/b"]))
+    keys = pa.table({"batch": batch, "row": np.arange(300_000)})
+    whole, cut = RecordList(io.BytesIO()), RecordList(io.BytesIO())
+    whole.add(keys)
+    for start, stop in itertools.pairwise([0, *cuts, len(keys)]):
+        cut.add(keys.slice(start, stop - start))
+    whole.close()
+    cut.close()
+    assert cut.bytes() == whole.bytes()
 
 
 def write_all(tables: list[pa.Table], path: Path) -> None:

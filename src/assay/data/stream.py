@@ -224,6 +224,7 @@ class RecordList:
         waiting = pa.concat_tables(self._waiting).unify_dictionaries()
         keys = waiting.slice(0, rows)
         keys = keys.set_column(0, "batch", keys["batch"].cast(pa.string())).replace_schema_metadata(None)
+        keys = keys.combine_chunks()  # pages end where chunks do, and equal records shall give equal bytes
         self._writer.write_table(keys, row_group_size=LIST_ROWS)
         self._written = True
         self._rows -= rows
