@@ -28,7 +28,7 @@ def peak_mib(argv: list[str], folder: Path) -> float:
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_peak_memory_of_ingest_and_sanitize_does_not_follow_the_table(tmp_path: Path, kind: str) -> None:
     """400,000 and 1,600,000 records of 20 columns. The longer table takes 180 MB more as Arrow holds it; what may grow
-    is 8 bytes a record and an expectation of uniqueness, and the slack of allocators: 64 MiB.
+    is 8 bytes a record and an expectation of uniqueness, and the slack of allocators: 96 MiB.
     """
     (tmp_path / "sanitize.yaml").write_text(json.dumps({"suite": SUITE}))
     peaks: dict[str, list[float]] = {"ingest": [], "sanitize": []}
@@ -44,5 +44,5 @@ def test_peak_memory_of_ingest_and_sanitize_does_not_follow_the_table(tmp_path: 
         peaks["sanitize"].append(peak_mib(["sanitize", "in/dataset", *parts], folder))
     print(peaks)
     for step, (short, long) in peaks.items():
-        assert long - short < 64, (step, short, long)
+        assert long - short < 96, (step, short, long)
         assert long < 1024, step
