@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from assay import canonical
+from assay.data.files import create_file
 from assay.errors import AssayError, UnfitInput, Unreachable
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
 }
 
-__all__ = ["Rejected", "copy_entry", "entry_of", "require_database"]
+__all__ = ["Rejected", "copy_entry", "entry_of", "make_store", "require_database"]
 
 
 class Rejected(AssayError):
@@ -129,6 +131,21 @@ def _client(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri)
 
 
+def make_store(uri: str) -> None:
+    """Make the SQLite file of a store that is not there yet, whole or not at all.
+
+    MLflow makes its tables one after the other, and of a file in which a kill left some it says that they exist.
+    """
+    if not uri.startswith("sqlite:///") or (file := _file_of(uri)).exists():
+        return
+    from mlflow.tracking import MlflowClient
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / file.name
+        MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
+        create_file(file, made.read_bytes())
+
+
 def require_database(uri: str) -> None:
     """Ask a database directly, within a bound: MLflow tries to connect to one for a hundred seconds.
 
@@ -139,15 +156,18 @@ def require_database(uri: str) -> None:
     scheme = parts.scheme.partition("+")[0]
     try:
         if uri.startswith("sqlite:///"):
-            file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(file, timeout=CONNECT_S, isolation_level=None)) as database:
+            make_store(uri)
+            with closing(sqlite3.connect(_file_of(uri), timeout=CONNECT_S, isolation_level=None)) as database:
                 database.execute("BEGIN IMMEDIATE")
                 database.execute("ROLLBACK")
         elif scheme in PORTS and parts.hostname:
             socket.create_connection((parts.hostname, parts.port or PORTS[scheme]), timeout=CONNECT_S).close()
     except (OSError, sqlite3.Error) as error:
         raise Unreachable("tracking database", str(error), f"an answer within {CONNECT_S:g} s") from error
+
+
+def _file_of(uri: str) -> Path:
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from assay.data.files import write_file
 from assay.errors import UnfitInput, Unreachable
 from assay.ledger import FileLedger, open_ledger
-from assay.mlflow_copy import require_database
+from assay.mlflow_copy import make_store, require_database
 from assay.promotions import Promotion
 from assay.workspace import Workspace
 
@@ -212,7 +212,7 @@ class Registry:
         for name in ("alembic", "mlflow"):
             logging.getLogger(name).setLevel(logging.WARNING)
         if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            make_store(self.uri)
         else:  # MLflow itself tries to connect to a database for a hundred seconds
             require_database(self.uri)
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)

@@ -8,6 +8,7 @@ import signal
 import socket
 import sqlite3
 import time
+from contextlib import closing
 from multiprocessing import get_context
 from typing import Any
 
@@ -16,6 +17,7 @@ from lineage_cases import by_step, client, dataset, outbox, record_step, runs
 from promotion_cases import with_store
 
 from assay import canonical
+from assay.mlflow_copy import make_store
 from assay.workspace import Workspace
 
 PROCESSES = get_context("forkserver")
@@ -222,3 +224,22 @@ def test_a_locked_store_is_given_up_and_caught_up_with(home: Workspace) -> None:
         lock.execute("ROLLBACK")
     record_step("train", "r1")
     assert set(by_step(runs(home))) == {"", "ingest", "train"}
+
+
+def test_a_store_appears_whole_or_not_at_all(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow says of tables that it made before a kill that they exist, and never makes the others."""
+    from mlflow import MlflowClient
+
+    path = workspace.home / "mlflow.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "search_experiments", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            make_store(workspace.tracking_uri)
+    assert not path.exists()
+    make_store(workspace.tracking_uri)
+    made = path.read_bytes()
+    make_store(workspace.tracking_uri)
+    assert path.read_bytes() == made
+    with closing(sqlite3.connect(path)) as store:
+        tables = {name for (name,) in store.execute("select name from sqlite_master")}
+    assert {"experiments", "runs", "registered_models", "alembic_version"} <= tables

@@ -235,6 +235,7 @@ def same(home: str, folder: str, barrier: Any, answers: Any) -> None:
     answers.put((answer["sequence"], answer["version"], answer["promotion"]))
 
 
+@pytest.mark.slow
 def test_four_processes_promoting_the_same_measurement_make_one_promotion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,13 +175,15 @@ def stub(step: str) -> dsl.base_component.BaseComponent:
 
 def stubbed_pipelines(monkeypatch: pytest.MonkeyPatch) -> dict[str, types.ModuleType]:
     """The pipelines' modules, imported anew over the stubs until the test ends."""
+    package = importlib.import_module("assay.pipelines")
+    for name in OVER_COMPONENTS:  # so that there is something to go back to
+        importlib.import_module(f"assay.pipelines.{name}")
     for step in STEPS:
         name = f"assay.components.{step}.component"
         module = types.ModuleType(name)
         setattr(module, step, stub(step))
         monkeypatch.setitem(sys.modules, name, module)
         monkeypatch.setattr(importlib.import_module(f"assay.components.{step}"), "component", module, raising=False)
-    package = importlib.import_module("assay.pipelines")
     for name in OVER_COMPONENTS:
         monkeypatch.delitem(sys.modules, f"assay.pipelines.{name}", raising=False)
         monkeypatch.delattr(package, name, raising=False)

@@ -62,12 +62,12 @@ class TestTinyRun:
     ) -> None:
         assert_same(finish(start(place, "--example", "tiny")), place, tiny)
 
-    def test_killed_three_times_and_run_again_ends_in_the_same_state(
+    def test_killed_twice_and_run_again_ends_in_the_same_state(
         self, place: Path, tiny: tuple[dict[str, Any], dict[str, Any]]
     ) -> None:
-        """One run killed at three points drawn by seed, each further on than the one before."""
+        """One run killed at two points drawn by seed, the second further on than the first."""
         fresh(place)
-        for draw in range(KILLS):
+        for draw in (0, KILLS - 1):
             kill_at(start(place, "--example", "tiny"), draw)
         assert_same(finish(start(place, "--example", "tiny")), place, tiny)
 

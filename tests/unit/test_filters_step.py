@@ -183,6 +183,7 @@ def test_clean_digits_lose_nothing(tmp_path: Path) -> None:
     assert "no poison found" in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.slow
 def test_without_trusted_records_the_other_sources_suffice(tmp_path: Path) -> None:
     given, _, bad = digits(seed=1)
     document = call(tmp_path, given)
@@ -204,6 +205,7 @@ def test_flipped_labels_of_one_source_in_a_table_leave(tmp_path: Path) -> None:
     assert {"label_disagreement", "neighbour_disagreement"} & set(document["reasons"])
 
 
+@pytest.mark.slow
 def test_where_a_class_would_lose_most_the_answer_is_needs_review_and_nothing_is_written(tmp_path: Path) -> None:
     """More poison than clean in the class: whichever part is removed, somebody has to look first."""
     given, trusted, _ = digits(planted=160)

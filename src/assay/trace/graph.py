@@ -108,7 +108,8 @@ def _models(index: Index) -> Iterator[Edge]:
             yield Edge(f"dataset:{made['dataset']}", f"model:{digest}", "trained", f"models/{digest}.json")
     for envelope in index.envelopes["evidence"].values():
         node = f"evidence:{envelope.id}"
-        yield Edge(f"model:{envelope.subjects['model']}", node, "measured", envelope.name)
+        if "model" in envelope.subjects:  # what could only be asked has an address
+            yield Edge(f"model:{envelope.subjects['model']}", node, "measured", envelope.name)
         if "holdout" in envelope.subjects:
             yield Edge(f"dataset:{envelope.subjects['holdout']}", node, "measured_on", envelope.name)
 
