@@ -14,7 +14,10 @@ from assay import canonical
 from assay.config.sanitize import SanitizeConfig
 from assay.data import layout
 from assay.data.dataset import Dataset
+from assay.data.findings import read_findings
+from assay.data.mapped import mapped
 from assay.errors import AssayError, UnfitInput
+from assay.sanitize import detect as detecting
 from assay.sanitize import step
 from assay.sanitize.checks import Checks
 
@@ -35,6 +38,35 @@ def messy() -> Dataset:
     label[[130, 300]], label[499] = label[3], label[250]
     columns: dict[str, Any] = {"f": f, "g": g, "t": pa.array(text), "c": np.ones(ROWS), "label": label}
     return dataset(ROWS, **columns, weight=rng.choice([0.5, 1.0, np.nan], ROWS, p=[0.5, 0.49, 0.01]))
+
+
+def test_what_is_mapped_is_the_records_of_all_tables_and_leaves_nothing(tmp_path: Path) -> None:
+    """Tables name their batches differently, as the parts of a dataset do."""
+    first, second = dataset(30, name="b"), dataset(20, name="a")
+    tables = [first.table.slice(0, 10), first.table.slice(10), second.table, second.table.slice(0, 0)]
+    with mapped(tables, first.manifest, tmp_path / "kept") as whole:
+        assert len(whole) == 50
+        assert whole.record_ids == first.record_ids + second.record_ids
+        assert whole.table.drop_columns("batch").equals(pa.concat_tables(tables).drop_columns("batch"))
+        assert len(list(tmp_path.iterdir())) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_detectors_see_many_parts_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool) -> None:
+    rng, found = np.random.default_rng(0), {}
+    f = np.where(np.arange(ROWS) % 50 == 3, 40.0, rng.normal(size=ROWS))
+    clean = dataset(200, name="t", f=rng.normal(size=200), g=rng.normal(size=200))
+    whole = dataset(ROWS, f=f, g=rng.normal(size=ROWS))
+    for name, rows, piece in (("one", layout.PART_ROWS, detecting.CHUNK), ("many", 64, 50)):
+        monkeypatch.setattr(layout, "PART_ROWS", rows)
+        monkeypatch.setattr(detecting, "CHUNK", piece)
+        (tmp_path / name).mkdir()
+        detectors = {"robust_z": {"rate": 0.02}, "kmeans": {"rate": 0.02}}
+        run(whole, tmp_path / name, calibration=clean if trusted else None, detectors=detectors)
+        found[name] = (tmp_path / name / "quarantine" / "findings.parquet").read_bytes()
+    assert found["one"] == found["many"]
+    assert len(read_findings(found["one"])) >= 10
 
 
 @pytest.mark.slow

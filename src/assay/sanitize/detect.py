@@ -9,7 +9,7 @@ Tukey's outer fence of the scores, and its findings only flag.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,22 +83,28 @@ class _Seen:
     trusted: tuple[Floats, Labels] | None
 
     def of(self, rows: npt.NDArray[np.int64]) -> Floats:
-        """The numbers of some records."""
-        return self.view(self.table.take(pa.array(rows)))
+        """The numbers of some records, their positions ascending."""
+        parts = [self.view(part) for part, _ in self._pieces(rows)]
+        return np.concatenate(parts) if parts else np.empty((0, self.width))
 
     def names(self, rows: npt.NDArray[np.int64]) -> list[str]:
-        """The ids of some records."""
-        return records.record_ids(self.table.take(pa.array(rows)))
+        """The ids of some records, their positions ascending."""
+        return [name for part, _ in self._pieces(rows) for name in records.record_ids(part)]
 
     def scores(self, scorer: Scorer, rows: npt.NDArray[np.int64] | None = None) -> Floats:
         """Scores of all records, or some, chunk by chunk: the numbers of all are never there at once."""
-        table = self.table if rows is None else self.table.take(pa.array(rows))
-        y = self.y if rows is None else self.y[rows]
-        step = max(1, min(CHUNK, CHUNK_VALUES // max(1, self.width)))
-        parts = [
-            scorer(self.view(table.slice(first, step)), y[first : first + step]) for first in range(0, len(y), step)
-        ]
+        chosen = np.arange(len(self.y)) if rows is None else rows
+        parts = [scorer(self.view(part), self.y[places]) for part, places in self._pieces(chosen)]
         return np.concatenate(parts) if parts else np.empty(0)
+
+    def _pieces(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
+        """Some records a piece at a time, with their positions: of a mapped table no more is read than that."""
+        step = max(1, min(CHUNK, CHUNK_VALUES // max(1, self.width)))
+        for first in range(0, len(self.y), step):
+            start, stop = np.searchsorted(rows, [first, first + step])
+            if start < stop:
+                part, places = self.table.slice(first, step), rows[start:stop]
+                yield part if len(places) == part.num_rows else part.take(pa.array(places - first)), places
 
 
 def detect(

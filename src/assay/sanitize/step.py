@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -27,6 +28,7 @@ from assay.data.dataset import Dataset
 from assay.data.files import write_file
 from assay.data.finding_list import FindingList, Marked
 from assay.data.findings import REMOVING
+from assay.data.mapped import mapped
 from assay.data.stream import DatasetReader, DatasetWriter
 from assay.errors import UnfitInput
 from assay.models.encoder import Encoder, load_encoder
@@ -88,7 +90,7 @@ def sanitize(
         encoder = _encoder(config)
         if encoder is not None:
             record.reads("model", encoder.digest, "encoder")
-        found = _findings(given, config, trusted, encoder, docs)
+        found = _findings(given, config, trusted, encoder, kept, docs)
         annotators = _contradicted(given, config, trusted, found)
         parts = divided(
             given, found.findings, _parameters(config, encoder), {"kept": kept, "quarantine": quarantine}, files
@@ -126,8 +128,9 @@ class _Found:
 
 
 def _findings(
-    given: DatasetReader, config: SanitizeConfig, trusted: Dataset | None, encoder: Encoder | None, docs: Path | None
-) -> _Found:
+    given: DatasetReader, config: SanitizeConfig, trusted: Dataset | None, encoder: Encoder | None, beside: Path,
+    docs: Path | None,
+) -> _Found:  # fmt: skip
     """All findings; suite and detectors see the records that the constant checks leave."""
     checks = Checks(config, trusted)
     for table in given.tables():
@@ -145,8 +148,9 @@ def _findings(
     add_findings(found, outcomes)
     detections: list[Detection] = []
     if config.detectors:
-        whole = Dataset.load(given.folder)
-        detections = detect(whole, ~leaving.of(whole.table), trusted, config, encoder)
+        passing = (table.filter(pa.array(~leaving.of(table))) for table in given.tables())
+        with mapped(passing, given.manifest, beside) as whole:
+            detections = detect(whole, np.ones(len(whole), np.bool_), trusted, config, encoder)
         for detection in detections:
             found.extend(detection.findings)
     return _Found(found, outcomes, detections, checks.constant)
