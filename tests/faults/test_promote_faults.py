@@ -298,6 +298,7 @@ def test_an_output_that_cannot_be_written_stops_before_anything_is_done(workspac
     assert (tmp_path / "promotion.dsse.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_locked_store_is_given_up_within_a_bound_and_nothing_was_done(workspace: Workspace, tmp_path: Path) -> None:
     candidate = Candidate(workspace, tmp_path)
     candidate.gate()

@@ -62,12 +62,13 @@ class TestTinyRun:
     ) -> None:
         assert_same(finish(start(place, "--example", "tiny")), place, tiny)
 
-    def test_killed_twice_and_run_again_ends_in_the_same_state(
-        self, place: Path, tiny: tuple[dict[str, Any], dict[str, Any]]
+    @pytest.mark.parametrize("draws", [(1,), pytest.param(tuple(range(KILLS)), marks=pytest.mark.slow)])
+    def test_killed_and_run_again_ends_in_the_same_state(
+        self, place: Path, tiny: tuple[dict[str, Any], dict[str, Any]], draws: tuple[int, ...]
     ) -> None:
-        """One run killed at two points drawn by seed, the second further on than the first."""
+        """One run killed at points drawn by seed, each further on than the one before."""
         fresh(place)
-        for draw in (0, KILLS - 1):
+        for draw in draws:
             kill_at(start(place, "--example", "tiny"), draw)
         assert_same(finish(start(place, "--example", "tiny")), place, tiny)
 

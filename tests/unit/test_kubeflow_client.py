@@ -74,6 +74,7 @@ def test_submit_uploads_a_version_and_runs_that_version(
     assert "source vendor-a lies on this machine" in notes
 
 
+@pytest.mark.slow
 def test_the_same_pipeline_is_uploaded_once(server: Server, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         assert assay(capsys, "submit", "robust_training", "--config", str(config))[0] == 0

@@ -38,6 +38,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_the_version_points_at_the_create_once_files_in_the_bucket(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -215,7 +215,10 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGINT, id="ctrl-c"), pytest.param(signal.SIGTERM, id="terminate", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("how", ["tidy", "deaf"])
 def test_an_interrupt_leaves_no_process_and_no_temporary_file(tmp_path: Path, number: signal.Signals, how: str) -> None:
     """A step is asked to end as Ctrl-C asks, so that it tidies up; one that does not listen is ended all the same."""
