@@ -126,6 +126,7 @@ class Handler(BaseHTTPRequestHandler):
 def serving() -> Iterator[Server]:
     """A server on a free port of this machine, until the block ends."""
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that left is no news
     http.daemon_threads = True
     http.state = Server(f"http://127.0.0.1:{http.server_address[1]}")  # type: ignore[attr-defined]
     thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)

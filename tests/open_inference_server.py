@@ -105,5 +105,6 @@ def serving(weight: list[float], bias: float) -> Iterator[str]:
 if __name__ == "__main__":
     Handler.weight, Handler.bias = json.loads(sys.argv[1])
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that left is no news
     print(server.server_port, flush=True)
     server.serve_forever()

@@ -80,6 +80,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def store(misbehave: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that left is no news
     server.daemon_threads = True
     server.misbehave, server.gets = misbehave, 0  # type: ignore[attr-defined]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
