@@ -189,6 +189,15 @@ def test_attacks_that_need_a_gradient_or_too_much_are_refused():
         make_black_box_plan(given, given.black_box)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("budget", 9.0), ("sets", {"a": "b"}), ("aspects", {"calibration": {}}), ("limit_s", 5.0)]
+)
+def test_settings_that_a_black_box_has_no_answer_to_are_refused(name: str, value: Any) -> None:
+    given = config().model_copy(update={name: value})
+    with pytest.raises(UnfitInput, match=f"evaluate.{name}: .*none for a black box"):
+        make_black_box_plan(given, given.black_box)
+
+
 def test_answers_are_what_they_are_said_to_be():
     def answering(answer: Any, kind: str, classes: int = 2) -> torch.Tensor:
         return Asked(lambda _: np.asarray(answer), classes, kind, most=99)(torch.zeros(2, 3))

@@ -145,7 +145,7 @@ def make_black_box_plan(config: EvaluateConfig, box: BlackBoxConfig, constraints
         UnfitInput: an attack that needs a gradient, one that may ask more than the budget, a threat beyond the box, or
             a setting of the section ``evaluate`` that a black box has no answer to.
     """
-    for name in ("triggers", "aspects", "slices", "decide", "limit_s"):
+    for name in ("triggers", "aspects", "sets", "slices", "decide", "limit_s", "budget"):
         if getattr(config, name):
             raise UnfitInput(f"evaluate.{name}", str(getattr(config, name))[:100], "none for a black box")
     given = ladder(box.attacks)
