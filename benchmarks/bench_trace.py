@@ -20,8 +20,8 @@ from typing import Any
 
 from assay import canonical
 from assay.data.manifest import BatchShare, Column, Content, History, Manifest
+from assay.keyring import Keyring
 from assay.lineage import record_list
-from assay.signing import Keyring
 from assay.trace import trace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

@@ -28,6 +28,7 @@ from assay.data.dataset import Dataset
 from assay.data.manifest import BatchShare, History
 from assay.estimate import proportion
 from assay.evidence import Evidence, payload_id
+from assay.keyring import Keyring, load_signer, make_key
 from assay.models.spec import (
     GOLDEN,
     SPEC,
@@ -39,7 +40,7 @@ from assay.models.spec import (
     model_files,
     spec_bytes,
 )
-from assay.signing import Keyring, load_signer, make_key, seal, statement, unseal
+from assay.signing import seal, statement, unseal
 from assay.verify import verify
 
 MODEL_BYTES = 256 * 2**20

@@ -20,8 +20,9 @@ from assay.config.gate import PolicyConfig
 from assay.config.root import Target
 from assay.errors import AssayError, Refused, UnfitInput
 from assay.evidence import Evidence
+from assay.keyring import KeyEntry, Keyring
 from assay.ledger import Ledger
-from assay.signing import MAX_ENVELOPE_BYTES, KeyEntry, Keyring, peek, seal, statement, unseal
+from assay.signing import MAX_ENVELOPE_BYTES, peek, seal, statement, unseal
 from assay.verify import open_any
 from assay.workspace import Workspace
 

@@ -17,10 +17,11 @@ from assay.canonical import read_bytes
 from assay.config.root import Target
 from assay.errors import Refused, UnfitInput
 from assay.evidence import Evidence, payload_id
+from assay.keyring import Keyring
 from assay.ledger import Ledger
 from assay.models.spec import model_files
 from assay.promotions import Promotion
-from assay.signing import MAX_ENVELOPE_BYTES, Keyring, Opened, require_valid_at, unseal
+from assay.signing import MAX_ENVELOPE_BYTES, Opened, require_valid_at, unseal
 
 LEEWAY = timedelta(minutes=5)
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from assay.errors import AssayError, Conflict, redacted
+from assay.keyring import Role, public_entry
 from assay.ledger import FileLedger, Ledger, open_ledger
-from assay.signing import Role, public_entry
 from assay.workspace import Workspace
 
 if TYPE_CHECKING:

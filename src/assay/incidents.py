@@ -24,8 +24,9 @@ from assay.data.parquet import table_in
 from assay.data.records import RecordId
 from assay.errors import AssayError, Refused, UnfitInput
 from assay.evidence import payload_id
+from assay.keyring import Keyring
 from assay.ledger import Ledger
-from assay.signing import Keyring, payload_digest, peek
+from assay.signing import payload_digest, peek
 from assay.verify import open_any
 
 __all__ = [

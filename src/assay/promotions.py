@@ -18,8 +18,9 @@ from assay.config.base import parse
 from assay.config.root import Target
 from assay.errors import Refused, UnfitInput
 from assay.evidence import payload_id
+from assay.keyring import Keyring
 from assay.ledger import Ledger
-from assay.signing import Keyring, require_valid_at, unseal
+from assay.signing import require_valid_at, unseal
 
 KIND = "promotion"
 OWN = ("model", "evidence", "decision")

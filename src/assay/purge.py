@@ -16,9 +16,10 @@ from assay import canonical
 from assay.data.files import write_file
 from assay.data.manifest import Manifest
 from assay.errors import Refused, UnfitInput
+from assay.keyring import Keyring
 from assay.ledger import Ledger, put_first
 from assay.quarantine import PURGED, Quarantine
-from assay.signing import Keyring, seal, statement, unseal
+from assay.signing import seal, statement, unseal
 from assay.workspace import Workspace
 
 KIND = "quarantine"

@@ -12,8 +12,9 @@ from pathlib import Path
 from assay import canonical
 from assay.data.manifest import Manifest
 from assay.errors import Conflict, Refused, UnfitInput
+from assay.keyring import Keyring, Role
 from assay.ledger import put_first
-from assay.signing import MAX_ENVELOPE_BYTES, Keyring, Opened, Role, payload_of, seal, statement, unseal
+from assay.signing import MAX_ENVELOPE_BYTES, Opened, payload_of, seal, statement, unseal
 from assay.workspace import Workspace
 
 KIND = "quarantine"

@@ -27,10 +27,11 @@ from assay.data.manifest import Manifest
 from assay.data.proof import read_proof
 from assay.errors import AssayError, Refused, UnfitInput
 from assay.evidence import payload_id
+from assay.keyring import Keyring, Role
 from assay.models.spec import SPEC, read_spec, recorded_files
 from assay.quarantine import PURGED, Quarantine
 from assay.quarantine_seal import REJECTED, require_sealed
-from assay.signing import MAX_ENVELOPE_BYTES, Keyring, Opened, Role, payload_of, unseal
+from assay.signing import MAX_ENVELOPE_BYTES, Opened, payload_of, unseal
 
 ROLES: dict[str, tuple[Role, ...]] = {
     "evidence": ("evaluator",),

@@ -25,8 +25,8 @@ from securesystemslib.signer import Signer
 
 from assay.data.files import write_file
 from assay.errors import UnfitInput
+from assay.keyring import Keyring, Role, load_signer, make_key, public_entry
 from assay.ledger import Ledger, open_ledger
-from assay.signing import Keyring, Role, load_signer, make_key, public_entry
 
 LOCAL_ROLES: tuple[Role, ...] = ("custodian", "evaluator", "promoter")
 KEYED: tuple[Role, ...] = (*LOCAL_ROLES, "approver")

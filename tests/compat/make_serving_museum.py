@@ -18,7 +18,7 @@ def main(museum: Path) -> None:
     import pytest
     from trace_cases import CHAMPION, tell
 
-    from assay.promote import rollback
+    from assay.rollback import rollback
     from assay.serving import fetch
     from assay.signing import payload_digest
 

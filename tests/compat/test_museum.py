@@ -13,9 +13,10 @@ from assay.data.dataset import Dataset
 from assay.data.findings import read_findings
 from assay.data.manifest import Manifest
 from assay.evidence import Evidence, payload_id
+from assay.keyring import Keyring
 from assay.ledger import FileLedger
 from assay.release import release
-from assay.signing import Keyring, unseal
+from assay.signing import unseal
 from assay.trace import trace
 
 RELEASES = sorted(path for path in Path(__file__).parent.iterdir() if (path / "ledger").is_dir())

@@ -10,10 +10,10 @@ import pytest
 
 from assay.config.root import Target
 from assay.errors import Refused
+from assay.keyring import Keyring
 from assay.ledger import FileLedger
 from assay.promotions import history
 from assay.serving import fetch
-from assay.signing import Keyring
 from assay.verify import verify
 from assay.workspace import Workspace
 

@@ -19,11 +19,13 @@ from promotion_cases import TARGET, Candidate, state, tree, with_store
 
 from assay.audit import audit
 from assay.errors import Refused, UnfitInput, Unreachable
+from assay.keyring import Keyring
 from assay.models.spec import model_digest
-from assay.promote import promote, reconcile, rollback
+from assay.promote import promote
 from assay.promotions import history
+from assay.reconcile import reconcile
+from assay.rollback import rollback
 from assay.serving import fetch
-from assay.signing import Keyring
 from assay.workspace import Workspace
 
 PROCESSES = get_context("forkserver")
@@ -362,7 +364,8 @@ def test_a_clock_an_hour_off_never_promotes_what_is_not_valid_yet_and_order_is_b
 
     candidate = Candidate(workspace, tmp_path / "first")
     candidate.gate()
-    monkeypatch.setattr("assay.promote.datetime", Clock)
+    for module in ("promote", "promotion_seal"):
+        monkeypatch.setattr(f"assay.{module}.datetime", Clock)
     if hours < 0:
         with pytest.raises(Refused, match="time"):
             candidate.promote()

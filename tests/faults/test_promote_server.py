@@ -23,8 +23,9 @@ from promotion_cases import TARGET, Candidate, state, tree
 from assay import canonical
 from assay.audit import audit
 from assay.errors import Refused, Unreachable
-from assay.promote import reconcile, rollback
+from assay.reconcile import reconcile
 from assay.registry import TAG, Registry
+from assay.rollback import rollback
 from assay.serving import fetch
 from assay.workspace import Workspace
 

@@ -15,8 +15,8 @@ from assay import canonical, lineage
 from assay.data.dataset import Dataset, concat
 from assay.data.findings import Finding, split
 from assay.data.manifest import History
+from assay.keyring import Keyring
 from assay.ledger import FileLedger
-from assay.signing import Keyring
 from assay.trace import trace
 from assay.workspace import Workspace
 

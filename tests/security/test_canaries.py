@@ -32,9 +32,9 @@ from assay.config.gate import PolicyConfig
 from assay.config.root import Config
 from assay.data.dataset import Dataset
 from assay.errors import AssayError
+from assay.keyring import Keyring
 from assay.models.folder import load_model
 from assay.models.spec import GOLDEN, SPEC, WEIGHTS, read_spec, spec_bytes
-from assay.signing import Keyring
 from assay.verify import verify
 
 

@@ -26,7 +26,8 @@ from assay.evidence import Evidence
 from assay.gate.decide import ask, conclude
 from assay.gate.power import least_passing
 from assay.gate.verdict import Case
-from assay.signing import make_key, seal, statement
+from assay.keyring import make_key
+from assay.signing import seal, statement
 from assay.workspace import Workspace
 
 SOUND = policy(FLOOR, {"rule": "sound"})

@@ -13,7 +13,8 @@ from securesystemslib.signer import CryptoSigner
 
 from assay import canonical
 from assay.errors import AssayError
-from assay.signing import Keyring, peek, public_entry, seal, unseal
+from assay.keyring import Keyring, public_entry
+from assay.signing import peek, seal, unseal
 
 SIGNER = CryptoSigner.generate_ed25519()
 KEYRING = Keyring((public_entry(SIGNER, ["evaluator"]),))

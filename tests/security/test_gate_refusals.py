@@ -17,8 +17,9 @@ from assay import canonical
 from assay.config.root import Target
 from assay.errors import AssayError, Refused, UnfitInput
 from assay.evidence import payload_id
+from assay.keyring import Keyring, public_entry
 from assay.promote import promote
-from assay.signing import Keyring, peek, public_entry, seal
+from assay.signing import peek, seal
 from assay.verify import verify
 from assay.workspace import Workspace
 

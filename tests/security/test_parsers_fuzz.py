@@ -23,10 +23,11 @@ from assay import canonical
 from assay.config.gate import PolicyConfig
 from assay.data.manifest import Manifest
 from assay.errors import AssayError
+from assay.keyring import Keyring, public_entry
 from assay.models.spec import GOLDEN, SPEC, WEIGHTS, read_spec
 from assay.promotions import Promotion
 from assay.seen import Seen
-from assay.signing import Keyring, payload_digest, peek, public_entry, seal, statement, unseal
+from assay.signing import payload_digest, peek, seal, statement, unseal
 from assay.verify import verify
 
 SIGNER = CryptoSigner.generate_ed25519()

@@ -28,7 +28,7 @@ from assay.errors import AssayError, Refused, UnfitInput, UnknownName
 from assay.ingest.admit import place_of, require_place
 from assay.ingest.sign import sign_batch
 from assay.ingest.take import take_all
-from assay.signing import make_key
+from assay.keyring import make_key
 from assay.workspace import Workspace
 
 

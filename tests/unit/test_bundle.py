@@ -14,8 +14,9 @@ from promotion_cases import write_model
 from trace_cases import CHAMPION, Story, tell
 
 from assay.errors import AssayError, UnfitInput
+from assay.keyring import Keyring
 from assay.serving import fetch
-from assay.signing import Keyring, peek, seal
+from assay.signing import peek, seal
 from assay.verify import verify
 from assay.workspace import Workspace
 

@@ -15,7 +15,8 @@ from assay import canonical
 from assay.errors import Refused, UnfitInput
 from assay.estimate import proportion
 from assay.evidence import Evidence, payload_id, robust
-from assay.signing import Keyring, load_signer, make_key, seal, unseal
+from assay.keyring import Keyring, load_signer, make_key
+from assay.signing import seal, unseal
 from assay.threat import ThreatModel
 
 THREAT = ThreatModel(epsilon=0.1)

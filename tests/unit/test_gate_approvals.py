@@ -19,7 +19,8 @@ from assay.cli.main import run
 from assay.config.gate import PolicyConfig
 from assay.config.root import Target
 from assay.errors import Refused, UnfitInput
-from assay.signing import Keyring, Role, make_key, peek, seal
+from assay.keyring import Keyring, Role, make_key
+from assay.signing import peek, seal
 from assay.verify import verify
 from assay.workspace import Workspace
 

@@ -26,7 +26,8 @@ from assay.gate.decide import ask, conclude
 from assay.gate.explain import explanation
 from assay.gate.verdict import Case, Finding
 from assay.incidents import manifest_of
-from assay.signing import Keyring, peek, seal, statement
+from assay.keyring import Keyring
+from assay.signing import peek, seal, statement
 from assay.workspace import Workspace
 
 

@@ -17,7 +17,7 @@ from assay.contain import contain
 from assay.errors import Refused
 from assay.evidence import payload_id
 from assay.incidents import open_incidents, require_clear, require_unaffected
-from assay.promote import rollback
+from assay.rollback import rollback
 from assay.serving import fetch
 from assay.signing import payload_digest, seal, statement
 from assay.workspace import Workspace

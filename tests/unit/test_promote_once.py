@@ -14,8 +14,8 @@ from assay import canonical
 from assay.audit import audit
 from assay.config.root import Target
 from assay.errors import Refused
-from assay.promote import reconcile
 from assay.promotions import champion, history, name_of, targets
+from assay.reconcile import reconcile
 from assay.registry import TAG, Registry, tags_of
 from assay.signing import unseal
 from assay.workspace import Workspace

@@ -13,9 +13,10 @@ from assay.audit import audit
 from assay.cli.main import run
 from assay.errors import AssayError, Conflict, Refused, UnfitInput
 from assay.ledger import FileLedger
-from assay.promote import reconcile, rollback
 from assay.promotions import champion, history, name_of
+from assay.reconcile import reconcile
 from assay.registry import Registry
+from assay.rollback import rollback
 from assay.serving import fetch
 from assay.signing import payload_digest, peek, seal
 from assay.workspace import Workspace

@@ -20,11 +20,12 @@ from assay.data.manifest import BatchShare, History
 from assay.errors import Conflict, Refused, UnfitInput, Unreachable
 from assay.evidence import payload_id
 from assay.ingest.step import ingest
+from assay.keyring import Keyring
 from assay.lineage import put_dataset
 from assay.purge import purge
 from assay.quarantine_seal import SIGNATURE, seal_quarantine
 from assay.release import release
-from assay.signing import Keyring, peek, seal, statement, unseal
+from assay.signing import peek, seal, statement, unseal
 from assay.verify import verify
 from assay.workspace import Workspace
 

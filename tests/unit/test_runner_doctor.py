@@ -18,8 +18,8 @@ from assay.cli.main import run
 from assay.config import Config
 from assay.doctor import Check, examine
 from assay.examples.tiny import Tiny
+from assay.keyring import Keyring, Role
 from assay.ledger import FileLedger
-from assay.signing import Keyring, Role
 from assay.workspace import LOCAL_ROLES, Workspace
 
 

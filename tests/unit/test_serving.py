@@ -15,10 +15,11 @@ from assay import canonical
 from assay.cli.main import run
 from assay.config.root import Target
 from assay.errors import AssayError, Refused, UnfitInput
+from assay.keyring import Keyring
 from assay.models.spec import model_digest
 from assay.promotions import name_of
 from assay.serving import fetch
-from assay.signing import Keyring, payload_digest
+from assay.signing import payload_digest
 from assay.workspace import Workspace
 
 

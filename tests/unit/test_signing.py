@@ -13,19 +13,8 @@ from securesystemslib.signer import CryptoSigner
 
 from assay import canonical
 from assay.errors import Refused, UnfitInput, Unreachable
-from assay.signing import (
-    KeyEntry,
-    Keyring,
-    Role,
-    load_signer,
-    make_key,
-    peek,
-    public_entry,
-    require_valid_at,
-    seal,
-    statement,
-    unseal,
-)
+from assay.keyring import KeyEntry, Keyring, Role, load_signer, make_key, public_entry
+from assay.signing import peek, require_valid_at, seal, statement, unseal
 from assay.workspace import LOCAL_ROLES, Workspace
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -17,8 +17,9 @@ from assay.contain import TAG, contain, contain_paths
 from assay.data.findings import Finding, findings_bytes
 from assay.errors import UnfitInput, UnknownName, Unreachable
 from assay.incidents import open_incidents
+from assay.keyring import Keyring
 from assay.registry import Registry
-from assay.signing import Keyring, unseal
+from assay.signing import unseal
 from assay.trace import trace
 from assay.workspace import Workspace
 

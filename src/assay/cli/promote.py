@@ -33,8 +33,9 @@ def command(
     """Register the model and move the alias, only from a signed decision whose digests match."""
     if reconcile:
         _reconcile(restore, json)
-    from assay.promote import promote, rollback
+    from assay.promote import promote
     from assay.promotions import target_of
+    from assay.rollback import rollback
 
     if rollback_to is not None:
         if decision is not None:
@@ -54,7 +55,7 @@ def command(
 
 
 def _reconcile(restore: bool, json: bool) -> None:
-    from assay.promote import reconcile
+    from assay.reconcile import reconcile
     from assay.workspace import Workspace
 
     document: dict[str, Any] = reconcile(Workspace.from_env(), restore=restore)

@@ -24,7 +24,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Check signatures and digests with public keys only: verified (exit 0) or not (1)."""
-    from assay.signing import Keyring
+    from assay.keyring import Keyring
     from assay.verify import verify
     from assay.workspace import Workspace
 

@@ -17,10 +17,11 @@ from assay.errors import AssayError
 from assay.evidence import Evidence, payload_id
 from assay.gate.summary import changes, headline
 from assay.incidents import ancestry
+from assay.keyring import Keyring, Role
 from assay.ledger import Ledger
 from assay.report import html, plots
 from assay.report.verdicts import Decision, read_decision
-from assay.signing import Keyring, Opened, Role, unseal
+from assay.signing import Opened, unseal
 from assay.workspace import Workspace
 
 MOST_DECISIONS = 1000  # read to tell what came of earlier attempts; beyond, only their evidence is named

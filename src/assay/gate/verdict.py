@@ -17,8 +17,8 @@ from assay.errors import UnfitInput
 from assay.estimate import Estimate, least_for
 from assay.evidence import Evidence, robust
 from assay.incidents import Charge
+from assay.keyring import Assurance
 from assay.restate import restated
-from assay.signing import Assurance
 from assay.threat import ThreatModel
 
 MARKS = re.compile(r"(?::(?:untargeted|targeted|white-box|black-box|transfer|queries-[0-9]+|tabular-[0-9a-f]{12}))*$")

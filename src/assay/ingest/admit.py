@@ -14,7 +14,8 @@ from securesystemslib.signer import SSlibKey
 from assay.config.ingest import IngestConfig, SourceConfig, SourceRule, Trust
 from assay.errors import Refused, UnfitInput
 from assay.ingest.fetch import Fetched, plain_uri
-from assay.signing import KeyEntry, Keyring, unseal
+from assay.keyring import KeyEntry, Keyring
+from assay.signing import unseal
 
 __all__ = ["place_of", "require_place", "require_rule", "require_trust", "ruled", "uploader"]
 

@@ -14,7 +14,8 @@ from assay.data.files import write_file
 from assay.errors import UnfitInput
 from assay.ingest.fetch import ENVELOPE, batch_document, files_digest
 from assay.ingest.unpack import require_size
-from assay.signing import load_signer, make_key, seal, statement
+from assay.keyring import load_signer, make_key
+from assay.signing import seal, statement
 from assay.workspace import Workspace
 
 ROLES = ("data", "labels")

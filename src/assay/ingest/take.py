@@ -23,10 +23,10 @@ from assay.ingest.admit import require_place, require_rule, require_trust, uploa
 from assay.ingest.fetch import Fetched, bind, fetched, reader_of
 from assay.ingest.join import require_labels, require_schema
 from assay.ingest.spool import Spool
+from assay.keyring import Keyring
 from assay.ledger import Ledger
 from assay.progress import track
 from assay.quarantine_seal import ASIDE, REJECTED, seal_quarantine
-from assay.signing import Keyring
 from assay.workspace import Workspace
 
 TRUST = ("trusted", "standard", "untrusted")

@@ -21,10 +21,11 @@ from assay.data.manifest import Manifest
 from assay.errors import AssayError, Refused, UnfitInput
 from assay.estimate import Estimate
 from assay.evidence import Evidence, payload_id
+from assay.keyring import Keyring, Role
 from assay.report.inputs import ReportInputs
 from assay.report.samples import Samples, clean_samples, removed_samples
 from assay.report.verdicts import Decision, read_decision
-from assay.signing import MAX_ENVELOPE_BYTES, Keyring, Role, peek, unseal
+from assay.signing import MAX_ENVELOPE_BYTES, peek, unseal
 from assay.workspace import Workspace
 
 T = TypeVar("T")

@@ -24,8 +24,9 @@ from assay.data.parquet import table_in
 from assay.data.records import RecordId
 from assay.errors import AssayError, UnfitInput
 from assay.evidence import payload_id
+from assay.keyring import Keyring, Role
 from assay.ledger import Ledger
-from assay.signing import Keyring, Role, peek, unseal
+from assay.signing import peek, unseal
 from assay.trace.ref import Scope
 
 SIGNED: dict[str, tuple[str, Role]] = {

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from assay.errors import UnfitInput
+from assay.keyring import Keyring
 from assay.ledger import Ledger
-from assay.signing import Keyring
 from assay.trace.graph import Edge, Graph, kind_of
 from assay.trace.index import Index
 from assay.trace.ref import Ref, Scope, by_prefix, unknown
