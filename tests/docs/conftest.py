@@ -20,6 +20,7 @@ import skops.io
 import yaml
 from kfp_server import serving
 from sklearn.linear_model import LogisticRegression
+from whole_runs import tiny_run
 
 from assay.data.dataset import Dataset, features, labels
 from assay.ingest.sign import sign_batch
@@ -35,13 +36,9 @@ rules:
 
 
 @pytest.fixture(scope="session")
-def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reader")
+def reader_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    folder, _, _ = tiny_run(tmp_path_factory, worker_id)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ASSAY_", "MLFLOW_"))}
-    subprocess.run(
-        [sys.executable, "-m", "assay.cli", "run", "--example", "tiny", "--set", "promote.model=digits"],
-        cwd=folder, env=environment, check=True, capture_output=True, timeout=500,
-    )  # fmt: skip
     home = folder / ".assay"
     artifacts = next(home.glob("runs/*/artifacts/*"))
     outputs = {"model": "train/model", "holdout": "ingest/holdout", "reference": "ingest/dataset"}

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from whole_runs import STEPS, finish, fresh, kill_in, start, state, verb
+from whole_runs import STEPS, finish, fresh, kill_in, start, state, tiny_run, verb
 
 KILLS = 3
+TINY = ("--example", "tiny", "--set", "promote.model=digits")
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +22,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tiny(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def tiny(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The document and the state of an uninterrupted tiny run."""
-    document = finish(start(fresh(place), "--example", "tiny"))
-    return document, state(place)
+    return tiny_run(tmp_path_factory, worker_id)[1:]
 
 
 def kill_at(run: subprocess.Popen[str], draw: int) -> None:
@@ -43,7 +43,7 @@ class TestTinyRun:
     def test_promotes_and_says_all_that_scripts_rely_on(self, tiny: tuple[dict[str, Any], dict[str, Any]]) -> None:
         document, left = tiny
         assert document["decision"] == "promote"
-        assert document["model"]["name"] == "tiny"
+        assert document["model"]["name"] == "digits"
         assert (str(document["model"]["version"]), document["model"]["alias"]) == ("1", "champion")
         assert document["quarantined"] == {"vendor-c": {"not_finite": 3}}
         assert sum(document["kept"].values()) + 3 == 60
@@ -51,7 +51,7 @@ class TestTinyRun:
         assert all({"value", "low", "high", "n", "confidence"} <= set(e) for e in document["estimates"].values())
         assert all({"rule", "verdict"} <= set(rule) for rule in document["rules"])
         assert Path(document["report"]).is_file()
-        assert left["versions"] == {"tiny": 1}
+        assert left["versions"] == {"digits": 1}
         assert [name for name, _ in left["runs"]] == sorted(["", *(step.replace("-", "_") for step in STEPS)])
         assert {status for _, status in left["runs"]} == {"FINISHED"}
         assert (left["temporary"], left["outbox"]) == ([], [])
@@ -60,7 +60,9 @@ class TestTinyRun:
     def test_run_again_is_one_attempt_and_one_promotion(
         self, place: Path, tiny: tuple[dict[str, Any], dict[str, Any]]
     ) -> None:
-        assert_same(finish(start(place, "--example", "tiny")), place, tiny)
+        fresh(place)
+        for _ in range(2):
+            assert_same(finish(start(place, *TINY)), place, tiny)
 
     @pytest.mark.parametrize("draws", [(1,), pytest.param(tuple(range(KILLS)), marks=pytest.mark.slow)])
     def test_killed_and_run_again_ends_in_the_same_state(
@@ -69,16 +71,16 @@ class TestTinyRun:
         """One run killed at points drawn by seed, each further on than the one before."""
         fresh(place)
         for draw in draws:
-            kill_at(start(place, "--example", "tiny"), draw)
-        assert_same(finish(start(place, "--example", "tiny")), place, tiny)
+            kill_at(start(place, *TINY), draw)
+        assert_same(finish(start(place, *TINY)), place, tiny)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("draw", range(KILLS))
     def test_killed_once_and_run_again_ends_in_the_same_state(
         self, place: Path, tiny: tuple[dict[str, Any], dict[str, Any]], draw: int
     ) -> None:
-        kill_at(start(fresh(place), "--example", "tiny"), draw)
-        assert_same(finish(start(place, "--example", "tiny")), place, tiny)
+        kill_at(start(fresh(place), *TINY), draw)
+        assert_same(finish(start(place, *TINY)), place, tiny)
 
     def test_a_second_run_at_the_same_time_is_refused(self, place: Path) -> None:
         from assay.local_run import exclusive
@@ -102,7 +104,7 @@ class TestTinyRun:
         """It ends with 3 and nothing keeps running; approved and run again, the same measurement is promoted."""
         key = json.loads(verb(fresh(place), 0, "approve", "--init", "--json"))["key"]
         rules = f"[{{rule: at_least, estimate: clean_accuracy, value: 0.7}}, {{rule: approved, by: [{key}]}}]"
-        given = ("run", "--example", "tiny", "--set", f"policy.rules={rules}", "--json")
+        given = ("run", *TINY, "--set", f"policy.rules={rules}", "--json")
         first = json.loads(verb(place, 3, *given))
         assert (first["decision"], first["model"]["version"]) == ("inconclusive", None)
         (decision,) = place.glob(".assay/runs/*/artifacts/*/gate/decision")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from mlflow.tracking import MlflowClient
 
 from assay import canonical
@@ -78,6 +80,22 @@ def fresh(folder: Path) -> Path:
     return folder
 
 
+def tiny_run(factory: pytest.TempPathFactory, worker: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """The folder of one whole tiny run that all workers share, its document, and the state it left.
+
+    Whoever comes first runs it. The document and the state are those of then, whatever others do in the folder since.
+    """
+    root = factory.getbasetemp() if worker == "master" else factory.getbasetemp().parent
+    folder, said = root / "tiny-run", root / "tiny-run.json"
+    with (root / "tiny-run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            document = finish(start(fresh(folder), "--example", "tiny", "--set", "promote.model=digits"))
+            said.write_text(json.dumps([document, state(folder)]))
+    document, left = json.loads(said.read_text())
+    return folder, document, left
+
+
 def state(folder: Path) -> dict[str, Any]:
     """Everything that must not depend on an interruption: ledger, registry, tracking, temporary files."""
     home = folder / ".assay"
@@ -88,7 +106,7 @@ def state(folder: Path) -> dict[str, Any]:
         "ledger": _ledger(FileLedger(home / "ledger")),
         "versions": {model.name: len(client.search_model_versions(f"name='{model.name}'")) for model in models},
         "aliases": {model.name: dict(model.aliases) for model in models},
-        "runs": sorted((run.data.tags.get("assay.step", ""), run.info.status) for run in runs),
+        "runs": sorted([run.data.tags.get("assay.step", ""), run.info.status] for run in runs),
         "temporary": sorted(str(path) for path in home.rglob("*") if TEMPORARY in path.name),
         "outbox": sorted(path.name for path in (home / "outbox").glob("*.json")),
     }
