@@ -21,7 +21,6 @@ from typing import Any
 from assay import canonical
 from assay.data.manifest import BatchShare, Column, Content, History, Manifest
 from assay.keyring import Keyring
-from assay.lineage import record_list
 from assay.trace import trace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -60,7 +59,7 @@ def write(ledger: FileLedger, datasets: int) -> None:
         manifest = Manifest(content, History("ingest", "kept", shares, parameters={"k": k, "list": list(range(20))}))
         data = canonical.dumps(manifest.to_json())
         (ledger.root / "manifests" / f"{manifest.digest}.json").write_bytes(data)
-        (ledger.root / "records" / f"{manifest.content_digest}.parquet").write_bytes(record_list(made))
+        (ledger.root / "records" / f"{manifest.content_digest}.parquet").write_bytes(made.record_list())
 
 
 def counts(made: Any) -> list[tuple[str, int]]:
