@@ -23,7 +23,8 @@ from assay.cli import main
 from assay.config.base import parse
 from assay.config.evaluate import EvaluateConfig
 from assay.errors import AssayError, Refused, UnfitInput, Unreachable
-from assay.evaluate.black_box import evaluate_black_box, make_black_box_plan
+from assay.evaluate.black_box import evaluate_black_box
+from assay.evaluate.black_box_plan import make_black_box_plan
 from assay.evidence import Evidence
 from assay.signing import unseal
 from assay.workspace import Workspace

@@ -1,0 +1,77 @@
+"""What is asked of a model that can only be asked: threats with a query budget, and attacks that keep to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from assay import catalog
+from assay.config.black_box import BlackBoxConfig
+from assay.config.evaluate import EvaluateConfig
+from assay.errors import UnfitInput
+from assay.evaluate.ladder import Rung, ladder
+from assay.evaluate.measure import Plan
+from assay.evaluate.plan import require_different
+from assay.evaluate.strength import TRANSFER, Transfer
+from assay.threat import ThreatModel
+
+BESIDE = 3
+"""Queries a record for each attack besides its proposals: the clean row, where it begins, and what it found."""
+
+__all__ = ["BlackBoxPlan", "make_black_box_plan"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlackBoxPlan(Plan):
+    """What is measured of a model that can only be asked: the rungs are the whole ladder."""
+
+    @property
+    def ladder(self) -> tuple[Rung, ...]:
+        """The rungs."""
+        return self.rungs
+
+
+def make_black_box_plan(config: EvaluateConfig, box: BlackBoxConfig, constraints: Any = None) -> BlackBoxPlan:
+    """Threats with their query budget, and the attacks that keep to it, the one that asks least first.
+
+    Raises:
+        UnfitInput: an attack that needs a gradient, one that may ask more than the budget, a threat beyond the box, or
+            a setting of the section ``evaluate`` that a black box has no answer to.
+    """
+    for name in ("triggers", "aspects", "sets", "slices", "decide", "limit_s", "budget"):
+        if getattr(config, name):
+            raise UnfitInput(f"evaluate.{name}", str(getattr(config, name))[:100], "none for a black box")
+    given = ladder(box.attacks)
+    for rung in given:
+        if not rung.gradient_free:
+            raise UnfitInput(f"black_box.attacks: {rung.name}", "an attack that follows the gradient", _free())
+    surrogate = Transfer()
+    rungs = tuple(sorted((Rung(TRANSFER, surrogate), *given), key=_queries))
+    most = BESIDE + sum(_queries(rung) + BESIDE for rung in rungs)
+    if most > box.queries:
+        raise UnfitInput(
+            "black_box.queries",
+            f"{box.queries}",
+            f"at least the {most} that the attacks may ask for a record",
+            "Give the attacks fewer queries, or the threat more.",
+        )
+    balls = [ThreatModel.parse(text, box.bounds) for text in config.threats]
+    threats = tuple(
+        replace(ball, knowledge="black-box", query_budget=box.queries, constraints=constraints) for ball in balls
+    )
+    require_different(threats, config)
+    return BlackBoxPlan(threats=threats, rungs=rungs, seed=config.seed)
+
+
+def _free() -> str:
+    """The attacks that need no gradient, for people."""
+    free = [name for name in catalog.names("attacks") if getattr(catalog.member("attacks", name), "gradient_free", 0)]
+    return f"one that asks only: {', '.join(free)}"
+
+
+def _queries(rung: Rung) -> int:
+    """The most that one record is asked by the proposals of an attack."""
+    attack: Any = rung.attack
+    if isinstance(attack, Transfer):
+        return attack.epochs
+    return int(attack.queries) * rung.restarts

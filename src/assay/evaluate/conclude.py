@@ -1,0 +1,161 @@
+"""From what happened to every record to signed evidence: estimates, checks, aspects, the attempt, the files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay import lineage
+from assay.attempts import charge
+from assay.data.files import write_file
+from assay.estimate import RISK, Estimate
+from assay.evaluate import slices, soundness, summary
+from assay.evaluate.aspects.scene import Scene
+from assay.evaluate.deliver import deliver
+from assay.evaluate.holdout import Holdout, unseen
+from assay.evaluate.how import Begun, answer, how
+from assay.evaluate.look import look
+from assay.evaluate.outcomes import Outcomes, outcomes_bytes
+from assay.evaluate.page import write_page
+from assay.evaluate.plan import device_name
+from assay.evaluate.power import filter_power
+from assay.evaluate.prepare import Prepared
+from assay.evaluate.sequential import first
+from assay.evidence import Evidence
+
+__all__ = ["Measured", "Places", "conclude"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the attacks did.
+
+    Fields:
+        outcomes: of the model, on the first records or on all.
+        champion: digest of the model beside it, or empty.
+        champion_outcomes: of that model, on the same records.
+    """
+
+    outcomes: Outcomes
+    champion: str = ""
+    champion_outcomes: Outcomes | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Time ran out, for the model or its champion."""
+        return any(each.tallies["truncated"] for each in (self.outcomes, self.champion_outcomes) if each is not None)
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files of one evaluation.
+
+    Fields:
+        evidence: the signed envelope to write.
+        outcomes: Parquet to write, one row a record.
+        page: HTML to write, or None.
+    """
+
+    evidence: Path
+    outcomes: Path
+    page: Path | None = None
+
+
+def conclude(
+    prepared: Prepared, found: Measured, places: Places, record: lineage.StepRecord, begun: Begun
+) -> dict[str, Any]:
+    """Make evidence of what was measured, charge the attempt, write the files; returns the answer of the step."""
+    config, plan, labels = prepared.config, prepared.plan, prepared.data.y
+    said = _soundness(prepared, found, record)
+    x, y = prepared.arrays()
+    scene = Scene(
+        prepared.candidate.module,
+        prepared.candidate.spec,
+        prepared.data,
+        x,
+        y,
+        plan,
+        found.outcomes,
+        prepared.sets,
+        config.confidence,
+    )
+    beside = look(prepared.aspects, scene, record.ledger)
+    divided = slices.members(prepared.data, prepared.candidate.spec.classes, config.slices)
+    data = first(prepared.data, len(found.outcomes.predicted))
+    estimates = _estimates(prepared, found)
+    estimates |= filter_power(prepared.candidate.spec.trained.dataset, record.ledger)
+    estimates |= slices.estimates(found.outcomes, plan, divided, config.confidence)
+    estimates |= beside.estimates
+    made = Evidence(
+        subjects=_subjects(prepared, found.champion),
+        estimates=estimates,
+        measured=_how(prepared, data) | beside.how,
+        soundness=said | beside.checks,
+        truncated=found.truncated,
+        run=begun.facts(record.run),
+    )
+    if prepared.target is not None and record.workspace.signers("evaluator"):
+        charge(record.ledger, made, prepared.target)  # before anybody can read a number
+    rows = outcomes_bytes(data.record_ids, data.y, found.outcomes, plan.names, found.champion_outcomes)
+    write_file(places.outcomes, rows)
+    if places.page is not None:
+        write_page(places.page, made, found.outcomes, data, plan, config.confidence, labels, beside)
+        record.shows(places.page)
+    deliver(made, places.evidence, record.workspace)
+    record.writes("evidence", made.id)
+    record.metrics |= {name: estimate.value for name, estimate in estimates.items()}
+    record.params |= {"threats": ",".join(config.threats), "seed": config.seed}
+    return answer(places.evidence, made, len(data.rows), len(labels))
+
+
+def _soundness(prepared: Prepared, found: Measured, record: lineage.StepRecord) -> dict[str, str]:
+    data, plan = prepared.data, prepared.plan
+    _, y = prepared.arrays()
+    said = soundness.verdicts(found.outcomes, y[: len(found.outcomes.predicted)], plan, data.x[0].size)
+    return said | {"holdout_unseen": unseen(data, prepared.candidate.spec.trained.dataset, record.ledger)}
+
+
+def _estimates(prepared: Prepared, found: Measured) -> dict[str, Estimate]:
+    config, plan = prepared.config, prepared.plan
+    risk = RISK / max(1, len(config.decide))
+    estimates = summary.estimates(found.outcomes, plan, config.confidence, prepared.data.y, risk)
+    if found.champion_outcomes is not None:
+        estimates |= summary.against_champion(found.outcomes, found.champion_outcomes, plan, config.confidence)
+    return estimates
+
+
+def _subjects(prepared: Prepared, champion: str) -> dict[str, str]:
+    named = {
+        "model": prepared.candidate.digest,
+        "holdout": prepared.data.dataset.manifest.digest,
+        "dataset": prepared.candidate.spec.trained.dataset,
+        "champion": champion,
+    }
+    return {name: digest for name, digest in named.items() if digest}
+
+
+def _how(prepared: Prepared, data: Holdout) -> dict[str, Any]:
+    """Everything that another measurement would have to share to give the same numbers."""
+    config, plan, trained = prepared.config, prepared.plan, prepared.candidate.spec.trained
+    sequential = {"decide": dict(config.decide), "risk": RISK, "population": len(prepared.data.y)}
+    return how(config, data, plan) | {
+        "gradient_evaluations": round(sum(rung.cost for rung in plan.rungs), 3),
+        "triggers": [dict(trigger) for trigger in config.triggers],
+        "limit_s": config.limit_s,
+        "budget": config.budget,
+        "sequential": sequential if config.decide else None,
+        "precision": config.precision,
+        "device": device_name(config),
+        "trained_against": {
+            "method": trained.method,
+            "threat": trained.threat,
+            "attack": trained.config.get("method", {}),
+        },
+        "target": prepared.target.to_json() if prepared.target else None,
+        "soundness": {
+            "tolerance": soundness.TOLERANCE,
+            "most_zero_gradients": soundness.MOST_ZERO_GRADIENTS,
+            "passes_agree": soundness.PASSES_AGREE,
+        },
+    }

@@ -1,0 +1,96 @@
+"""From the configuration to what is measured, and on which device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from assay.attacks.geometry import MOVES
+from assay.config.evaluate import EvaluateConfig
+from assay.constraints import Constraints
+from assay.errors import UnfitInput
+from assay.evaluate import soundness
+from assay.evaluate.fast import supports_bfloat16
+from assay.evaluate.ladder import Rung, ladder
+from assay.evaluate.measure import Plan
+from assay.evaluate.probes import read_triggers
+from assay.models.spec import ModelSpec
+from assay.threat import ThreatModel
+
+__all__ = ["device_name", "device_of", "make_plan", "require_different"]
+
+
+def make_plan(config: EvaluateConfig, spec: ModelSpec, constraints: Constraints | None = None) -> Plan:
+    """The plan for a model: threats in its box, attacks built, triggers that fit its input.
+
+    Raises:
+        UnfitInput: an epsilon of 0 or beyond the box, a threat given twice, or a trigger that does not fit.
+    """
+    features = int(torch.Size(spec.input_shape).numel())
+    balls = (ThreatModel.parse(text, spec.bounds) for text in config.threats)
+    threats = tuple(replace(ball, constraints=constraints) for ball in balls)
+    for threat in threats:
+        box = soundness.box_size(threat, features)
+        if threat.epsilon > box:
+            raise UnfitInput(f"threat {threat.key}: epsilon", f"{threat.epsilon}", f"at most the box, {box:g}")
+    require_different(threats, config)
+    rungs = ladder(config.attacks)
+    _require_norms(rungs, threats)
+    triggers = read_triggers(config.triggers)
+    for trigger in triggers:
+        trigger.require_fit(spec.input_shape, spec.bounds, len(spec.classes))
+    half = config.precision == "bfloat16"
+    if half and device_of(config).type == "cpu" and not supports_bfloat16():
+        raise UnfitInput("evaluate.precision", "bfloat16 on a CPU that does not multiply in it", "float32")
+    return Plan(
+        threats=threats,
+        rungs=rungs,
+        seed=config.seed,
+        triggers=triggers,
+        limit_s=config.limit_s,
+        budget=config.budget,
+        bfloat16=half,
+    )
+
+
+def require_different(threats: Sequence[ThreatModel], config: EvaluateConfig) -> None:
+    """Two threats of one key would write one estimate twice.
+
+    Raises:
+        UnfitInput: a threat given twice.
+    """
+    if len({threat.key for threat in threats}) != len(threats):
+        raise UnfitInput("threats", ", ".join(config.threats), "each threat once")
+
+
+def device_of(config: EvaluateConfig) -> torch.device:
+    """Where the model is measured.
+
+    Raises:
+        UnfitInput: a GPU is asked for, and there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UnfitInput("evaluate.device", "cuda, and there is none", "a CUDA device", "Set device: auto or cpu.")
+    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def device_name(config: EvaluateConfig) -> str:
+    """What evidence calls it."""
+    device = device_of(config)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _require_norms(rungs: Sequence[Rung], threats: Sequence[ThreatModel]) -> None:
+    """Every attack must answer for every threat: one left out would leave a gap that no estimate shows.
+
+    Raises:
+        UnfitInput: an attack that does not move in the norm of a threat.
+    """
+    for rung in rungs:
+        norms = getattr(rung.attack, "norms", MOVES)
+        for threat in threats:
+            if threat.norm not in norms:
+                todo = "Measure this threat with other attacks, in an evaluation of its own."
+                raise UnfitInput(f"attacks.{rung.name}", f"threat {threat.key}", " or ".join(norms), todo)
