@@ -96,7 +96,7 @@ def test_a_wrong_set_is_refused_before_anything_is_measured(
     workspace.initialise()
     where = folders(tmp_path, 30)
     places = {part: tmp_path / part for part in ("evidence", "outcomes")}
-    monkeypatch.setattr("assay.evaluate.step.measure", lambda *_, **__: pytest.fail("it was measured"))
+    monkeypatch.setattr("assay.evaluate.measured.measure", lambda *_, **__: pytest.fail("it was measured"))
     for name, path, fault in (("trusted", tmp_path / "none", "none"), ("others", where["calibration"], "trusted")):
         config = EvaluateConfig(sets={name: str(path)}, aspects={"conformal": {"fit_on": "trusted"}})
         with pytest.raises(UnfitInput, match=fault):

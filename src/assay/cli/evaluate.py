@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from assay.cli._evidence import lines, outcomes_beside, records_of
 from assay.cli._shared import Json, answer
+
+MERGE = "assay merge-evidence makes evidence of all parts."
 
 __all__ = ["command"]
 
@@ -47,6 +50,9 @@ def command(
     pyfunc: Annotated[
         str | None, typer.Option(help="Consent to run an MLflow model's code: isolated, or unisolated.")
     ] = None,
+    shard: Annotated[
+        str, typer.Option(help="k/n: attack only the k-th of n shards, and write a part for merge-evidence.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Measure clean and robust accuracy with exact intervals, and whether the measurement is to be trusted."""
@@ -55,35 +61,39 @@ def command(
     from assay.errors import UnfitInput
     from assay.promotions import target_of
 
-    places: dict[str, Any] = {
-        "evidence": out,
-        "outcomes": outcomes
-        or out.with_name(out.name.removesuffix(".json").removesuffix(".dsse") + ".outcomes.parquet"),
-    }
+    places: dict[str, Any] = {"evidence": out, "outcomes": outcomes or outcomes_beside(out)}
     asked = {"queries": queries, "answers": answers, "pyfunc": pyfunc}
     if _only_asked(model):
         from assay.evaluate.black_box import evaluate_black_box
 
-        if target or page or aspect or records:
+        if target or page or aspect or records or shard:
             raise UnfitInput(
-                "assay evaluate", "--target, --page, --aspect or --records", "none of them for a black box"
+                "assay evaluate", "--target, --page, --aspect, --records or --shard", "none of them for a black box"
             )
         settings = parse(EvaluateConfig, _black_box(config, threat, attack, asked), "evaluate")
         document = evaluate_black_box(model, data, settings, **places)
     else:
+        from assay.evaluate.part import Shard
+        from assay.evaluate.shard import evaluate_shard
         from assay.evaluate.step import evaluate
 
         if any(value is not None for value in asked.values()):
             raise UnfitInput("assay evaluate", "--queries, --answers or --pyfunc", "none of them for a model folder")
-        document = evaluate(
-            Path(model),
-            data,
-            _config(EvaluateConfig, config, threat, attack, aspect, records),
-            page=page,
-            target=target_of(target) if target else None,
-            **places,
-        )
-    answer(document, as_json, _lines(document))
+        settings = _config(EvaluateConfig, config, threat, attack, aspect, records)
+        whose = target_of(target) if target else None
+        if shard:
+            if outcomes or page:
+                raise UnfitInput("assay evaluate", "--outcomes or --page", "none of them with --shard", MERGE)
+            document = evaluate_shard(Path(model), data, settings, Shard.read(shard), part=out, target=whose)
+            answer(document, as_json, _part(document))
+            return
+        document = evaluate(Path(model), data, settings, page=page, target=whose, **places)
+    answer(document, as_json, lines(document))
+
+
+def _part(document: dict[str, Any]) -> list[str]:
+    done = f"shard {document['shard']}: {document['records']['measured']} of {document['records']['of']} records"
+    return [f"{done} in {document['part']}", MERGE]
 
 
 def _only_asked(model: str) -> bool:
@@ -126,7 +136,7 @@ def _config(
     if aspects:
         given |= {"aspects": dict(_member("--aspect", text) for text in aspects)}
     if records:
-        given |= {"sets": dict(map(_records, records))}
+        given |= {"sets": records_of(records)}
     return parse(section, base | given, "evaluate")
 
 
@@ -143,21 +153,3 @@ def _member(option: str, text: str) -> tuple[str, dict[str, Any]]:
     if not name or not all(key and equals for key, equals, _ in pairs):
         raise UnfitInput(option, repr(text), "name or name:key=value,..., such as pgd:steps=40,restarts=5")
     return name, {key: yaml.safe_load(value) for key, _, value in pairs}
-
-
-def _records(text: str) -> tuple[str, str]:
-    from assay.errors import UnfitInput
-
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise UnfitInput("--records", repr(text), "NAME=DATASET, such as trusted=calibration")
-    return name, path
-
-
-def _lines(document: dict[str, Any]) -> list[str]:
-    from assay.estimate import Estimate
-
-    estimates = [f"  {name:<40} {Estimate.from_json(value)}" for name, value in document["estimates"].items()]
-    missed = [name for name, said in document["soundness"].items() if said == "misses"]
-    sound = "sound" if document["sound"] else f"NOT SOUND, robustness is not known: {', '.join(missed)}"
-    return [*estimates, sound, f"evidence {document['evidence_id'][:12]} in {document['evidence']}"]

@@ -16,7 +16,8 @@ from assay.evaluate.deliver import deliver
 from assay.evaluate.holdout import Holdout, unseen
 from assay.evaluate.how import Begun, answer, how
 from assay.evaluate.look import look
-from assay.evaluate.outcomes import Outcomes, outcomes_bytes
+from assay.evaluate.measured import Measured
+from assay.evaluate.outcomes import outcomes_bytes
 from assay.evaluate.page import write_page
 from assay.evaluate.plan import device_name
 from assay.evaluate.power import filter_power
@@ -24,27 +25,7 @@ from assay.evaluate.prepare import Prepared
 from assay.evaluate.sequential import first
 from assay.evidence import Evidence
 
-__all__ = ["Measured", "Places", "conclude"]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the attacks did.
-
-    Fields:
-        outcomes: of the model, on the first records or on all.
-        champion: digest of the model beside it, or empty.
-        champion_outcomes: of that model, on the same records.
-    """
-
-    outcomes: Outcomes
-    champion: str = ""
-    champion_outcomes: Outcomes | None = None
-
-    @property
-    def truncated(self) -> bool:
-        """Time ran out, for the model or its champion."""
-        return any(each.tallies["truncated"] for each in (self.outcomes, self.champion_outcomes) if each is not None)
+__all__ = ["Places", "conclude", "describe", "subjects"]
 
 
 @dataclass(frozen=True)
@@ -88,9 +69,9 @@ def conclude(
     estimates |= slices.estimates(found.outcomes, plan, divided, config.confidence)
     estimates |= beside.estimates
     made = Evidence(
-        subjects=_subjects(prepared, found.champion),
+        subjects=subjects(prepared, found.champion),
         estimates=estimates,
-        measured=_how(prepared, data) | beside.how,
+        measured=describe(prepared, data) | beside.how,
         soundness=said | beside.checks,
         truncated=found.truncated,
         run=begun.facts(record.run),
@@ -125,7 +106,8 @@ def _estimates(prepared: Prepared, found: Measured) -> dict[str, Estimate]:
     return estimates
 
 
-def _subjects(prepared: Prepared, champion: str) -> dict[str, str]:
+def subjects(prepared: Prepared, champion: str) -> dict[str, str]:
+    """What the evidence is about: SHA-256 by name."""
     named = {
         "model": prepared.candidate.digest,
         "holdout": prepared.data.dataset.manifest.digest,
@@ -135,7 +117,7 @@ def _subjects(prepared: Prepared, champion: str) -> dict[str, str]:
     return {name: digest for name, digest in named.items() if digest}
 
 
-def _how(prepared: Prepared, data: Holdout) -> dict[str, Any]:
+def describe(prepared: Prepared, data: Holdout) -> dict[str, Any]:
     """Everything that another measurement would have to share to give the same numbers."""
     config, plan, trained = prepared.config, prepared.plan, prepared.candidate.spec.trained
     sequential = {"decide": dict(config.decide), "risk": RISK, "population": len(prepared.data.y)}

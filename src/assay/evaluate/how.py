@@ -21,17 +21,23 @@ __all__ = ["Begun", "answer", "how"]
 
 @dataclass(frozen=True)
 class Begun:
-    """The instant a measurement began, by the calendar and by a clock that nobody sets."""
+    """The instant a measurement began, by the calendar and by a clock that nobody sets.
+
+    Fields:
+        started, clock: now.
+        ended: the instant from which its age counts, where that is not when it is written down.
+    """
 
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.monotonic)
+    ended: datetime | None = None
 
     def facts(self, run: str) -> dict[str, Any]:
         """The ``run`` object of evidence whose measurement ends now."""
         return {
             "run_id": run,
             "started": self.started.isoformat(timespec="seconds"),
-            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "ended": (self.ended or datetime.now(UTC)).isoformat(timespec="seconds"),
             "host": platform.node(),
             "seconds": round(time.monotonic() - self.clock, 3),
         }

@@ -9,15 +9,11 @@ from assay import lineage
 from assay.config.base import parse_json
 from assay.config.evaluate import EvaluateConfig
 from assay.config.root import Target
-from assay.evaluate.champion import champion_folder, find_champion
-from assay.evaluate.conclude import Measured, Places, conclude
-from assay.evaluate.holdout import require_fit
+from assay.evaluate.conclude import Places, conclude
 from assay.evaluate.how import Begun
-from assay.evaluate.measure import measure
-from assay.evaluate.prepare import Prepared, prepare
-from assay.evaluate.sequential import measure_until
+from assay.evaluate.measured import measure_all
+from assay.evaluate.prepare import prepare
 from assay.models.fit import deterministic
-from assay.models.folder import load_model
 
 __all__ = ["evaluate", "evaluate_json"]
 
@@ -55,25 +51,7 @@ def evaluate(
     begun = Begun()
     with lineage.step("evaluate", run) as record, deterministic(1):
         prepared = prepare(model, holdout, config, target, record)
-        return conclude(prepared, _measure(prepared, record), Places(evidence, outcomes, page), record, begun)
-
-
-def _measure(prepared: Prepared, record: lineage.StepRecord) -> Measured:
-    config, plan, candidate = prepared.config, prepared.plan, prepared.candidate
-    x, y = prepared.arrays()
-    champion = find_champion(record.workspace, prepared.target, candidate.digest) if prepared.target else ""
-    module = candidate.module.to(prepared.device)
-    if config.decide and not champion:
-        return Measured(measure_until(module, x, y, plan, config.decide, config.confidence, workers=prepared.workers))
-    outcomes = measure(module, x, y, plan, workers=prepared.workers)
-    if not champion:
-        return Measured(outcomes)
-    with champion_folder(record.ledger, champion) as folder:
-        holder = load_model(folder)
-    require_fit(prepared.data, holder.spec, "champion")
-    record.reads("model", holder.digest, "champion")
-    held = measure(holder.module.to(prepared.device), x, y, plan, checks=False, workers=prepared.workers)
-    return Measured(outcomes, champion, held)
+        return conclude(prepared, measure_all(prepared, record), Places(evidence, outcomes, page), record, begun)
 
 
 def evaluate_json(
