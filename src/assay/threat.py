@@ -22,9 +22,10 @@ class ThreatModel:
     """A ball around each input, cut by the box of valid inputs.
 
     Fields:
-        norm: ``linf``, ``l2``, ``l1``, or ``l0`` (number of changed features).
+        norm: ``linf``, ``l2``, ``l1``, or ``l0``: the number of features of the flattened input that change, so that a
+            pixel of three channels counts as up to three.
         epsilon: radius in the units of the model's input; above 0 and at most the size of the box in that norm
-            per feature (for ``linf`` the width of the box).
+            per feature (for ``linf`` the width of the box); for ``l0`` a whole number.
         bounds: the box: least and greatest valid value of every feature.
         goal: ``untargeted`` (any wrong class) or ``targeted``.
         knowledge: ``white-box``, ``black-box`` or ``transfer``.
@@ -34,7 +35,7 @@ class ThreatModel:
     Evidence for one threat model never answers for another: `key` tells two apart.
 
     Raises:
-        UnfitInput: a radius or box that is empty, unbounded or not finite.
+        UnfitInput: a radius or box that is empty, unbounded or not finite, or constraints in ``l0``.
     """
 
     norm: Norm = "linf"
@@ -57,6 +58,10 @@ class ThreatModel:
             )
         if self.norm == "linf" and self.epsilon > high - low:
             raise UnfitInput("threat.epsilon", f"{self.epsilon}", f"at most the width of the box, {high - low}")
+        if self.norm == "l0" and self.epsilon % 1:
+            raise UnfitInput("threat.epsilon", f"{self.epsilon}", "a whole number of features")
+        if self.norm == "l0" and self.constraints is not None:
+            raise UnfitInput("threat", "l0 with constraints", "linf, l2 or l1", "No attack here moves in both.")
         if (self.query_budget is not None) != (self.knowledge == "black-box"):
             raise UnfitInput(
                 "threat.query_budget",

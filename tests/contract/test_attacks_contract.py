@@ -21,6 +21,7 @@ ATTACKS = catalog.names("attacks")
 NORMS = list(MOVES)
 PAIRS = [(name, norm) for name in ATTACKS for norm in getattr(catalog.member("attacks", name), "norms", NORMS)]
 FIRST = dict(reversed(PAIRS))  # a norm of each attack
+OTHER = {name: next(norm for norm in ("l0", "linf") if (name, norm) not in PAIRS) for name in ATTACKS}
 ONE_FAST = [pytest.param(*pair, marks=[] if FIRST[pair[0]] == pair[1] else [pytest.mark.slow]) for pair in PAIRS]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -61,6 +62,11 @@ def loss_of(attack, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return log_odds(logits, y) if getattr(attack, "loss", "") == "ce" else margin(logits, y)
 
 
+def ball(norm: str, epsilon: float, **more: object) -> ThreatModel:
+    """A threat of about the given radius: of ``l0``, ten features for each unit of it, at least one."""
+    return ThreatModel(norm=norm, epsilon=max(1.0, round(10 * epsilon)) if norm == "l0" else epsilon, **more)
+
+
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -74,14 +80,14 @@ def test_the_family_has_the_attacks_of_the_standard_ladder():
 @pytest.mark.parametrize(("shape", "classes", "bounds"), [((1, 6, 6), 3, (0.0, 1.0)), ((5,), 2, (-2.0, 3.0))])
 def test_keeps_shape_type_ball_and_box_and_is_never_weaker_than_none(name, norm, dtype, shape, classes, bounds):
     model, x, y = case(shape, classes, dtype=dtype, bounds=bounds)
-    threat = ThreatModel(norm=norm, epsilon=0.3, bounds=bounds)
+    threat = ball(norm, 0.3, bounds=bounds)
     before = x.clone()
     attack = built(name)
     x_adv = attack(model, x, y, threat, generator=rng())
     assert (x_adv.shape, x_adv.dtype, x_adv.device) == (x.shape, x.dtype, x.device)
     assert torch.equal(x, before)
     assert not x_adv.requires_grad
-    assert (size(threat, x_adv - x) <= 0.3 + 32 * torch.finfo(dtype).eps).all()
+    assert (size(threat, x_adv - x) <= threat.epsilon + 32 * torch.finfo(dtype).eps).all()
     assert x_adv.min() >= bounds[0]
     assert x_adv.max() <= bounds[1]
     with torch.no_grad():
@@ -105,14 +111,14 @@ def test_never_trades_loss_for_a_wrong_class(name):
             return ends[0] + x * (ends[1] - ends[0])
 
     x, y = torch.zeros(30, 1), torch.zeros(30, dtype=torch.int64)
-    x_adv = built(name)(Line().eval(), x, y, ThreatModel(epsilon=1.0), generator=rng())
+    x_adv = built(name)(Line().eval(), x, y, ball(FIRST[name], 1.0), generator=rng())
     assert (log_odds(Line()(x_adv), y) >= log_odds(Line()(x), y)).all()
 
 
 @pytest.mark.parametrize(("name", "norm"), ONE_FAST)
 def test_same_generator_state_gives_the_same_bytes_and_touches_no_other_randomness(name, norm):
     model, x, y = case()
-    threat, attack = ThreatModel(norm=norm, epsilon=0.1), built(name)
+    threat, attack = ball(norm, 0.1), built(name)
     state = torch.random.get_rng_state()
     first, second = (attack(model, x, y, threat, generator=rng(7)) for _ in range(2))
     assert torch.equal(first, second)
@@ -123,7 +129,7 @@ def test_same_generator_state_gives_the_same_bytes_and_touches_no_other_randomne
 def test_computes_no_gradient_of_the_weights_and_changes_nothing_of_the_model(name):
     model, x, y = case()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    built(name)(model, x, y, ThreatModel(norm=FIRST[name], epsilon=0.1), generator=rng())
+    built(name)(model, x, y, ball(FIRST[name], 0.1), generator=rng())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not model.training
@@ -131,7 +137,7 @@ def test_computes_no_gradient_of_the_weights_and_changes_nothing_of_the_model(na
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_works_on_no_records_on_one_and_where_gradients_are_switched_off(name):
-    attack, threat = built(name), ThreatModel(norm=FIRST[name], epsilon=0.1)
+    attack, threat = built(name), ball(FIRST[name], 0.1)
     for n in (0, 1):
         model, x, y = case(n=n)
         with torch.no_grad():
@@ -146,13 +152,13 @@ def test_a_model_without_slope_or_with_nan_logits_gives_finite_points(name):
     broken = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
     nn.init.constant_(broken[1].weight, torch.nan)
     for model in (flat, broken):
-        x_adv = built(name)(model, x, y, ThreatModel(norm=FIRST[name], epsilon=0.1), generator=rng())
+        x_adv = built(name)(model, x, y, ball(FIRST[name], 0.1), generator=rng())
         assert torch.isfinite(x_adv).all()
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_says_what_is_wrong_with_its_arguments(name):
-    attack, threat = built(name), ThreatModel(norm=FIRST[name], epsilon=0.1)
+    attack, threat = built(name), ball(FIRST[name], 0.1)
     model, x, y = case()
     nan = x.clone()
     nan[0, 0, 0, 0] = torch.nan
@@ -163,8 +169,8 @@ def test_says_what_is_wrong_with_its_arguments(name):
         "y: got torch.float32": (model, x, y.float(), threat),
         "y: got torch.int64 of shape": (model, x, y[:3], threat),
         "y: got classes": (model, x, y + 5, threat),
-        "threat.norm: got l0": (model, x, y, ThreatModel(norm="l0", epsilon=1.0)),
-        "threat: got targeted": (model, x, y, ThreatModel(norm=FIRST[name], epsilon=0.1, goal="targeted")),
+        f"threat.norm: got {OTHER[name]}": (model, x, y, ball(OTHER[name], 0.1)),
+        "threat: got targeted": (model, x, y, ball(FIRST[name], 0.1, goal="targeted")),
         "model: got training mode": (network((1, 6, 6), 3).train(), x, y, threat),
         "model: got logits of shape": (network((1, 6, 6), 1), x, y * 0, threat),
         "model: got logits without a gradient": (Detached(), x, y, threat),
@@ -233,9 +239,9 @@ def test_start_and_projection_stay_in_ball_and_box(norm, epsilon, width, seed, d
 def test_no_attack_ever_leaves_ball_and_box(pair, epsilon, seed):
     name, norm = pair
     model, x, y = case((4,), 2, n=6)
-    threat = ThreatModel(norm=norm, epsilon=epsilon)
+    threat = ball(norm, epsilon)
     x_adv = built(name)(model, x, y, threat, generator=rng(seed))
-    assert (size(threat, x_adv - x) <= epsilon + 8 * torch.finfo(x.dtype).eps).all()
+    assert (size(threat, x_adv - x) <= threat.epsilon + 8 * torch.finfo(x.dtype).eps).all()
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from assay.attacks import feasible
+from assay.attacks import feasible, l0
 from assay.attacks.l1 import ball_in_box, dearest_first, draw
 from assay.errors import UnfitInput
 from assay.threat import Norm, ThreatModel
@@ -52,7 +52,9 @@ class Attack(Protocol):
 
 def random_start(threat: ThreatModel, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """A point drawn uniformly from the ball around each x, then brought into the box; shape and dtype of x."""
-    if _known(threat) == "linf":
+    if threat.norm == "l0":
+        return l0.draw(x.flatten(1), int(threat.epsilon), threat.bounds, generator).view_as(x)
+    if threat.norm == "linf":
         delta = 2 * _draw(torch.rand, x, generator) - 1
     elif threat.norm == "l1":
         delta = draw(x.flatten(1), generator).view_as(x)
@@ -107,8 +109,10 @@ def project(threat: ThreatModel, x: torch.Tensor, x_adv: torch.Tensor) -> torch.
     """
     if threat.constraints is not None:
         return feasible.nearest(threat, x, x_adv)
+    if threat.norm == "l0":
+        return l0.nearest(x.flatten(1), x_adv.flatten(1), int(threat.epsilon), threat.bounds).view_as(x)
     delta = x_adv - x
-    if _known(threat) == "l1":
+    if threat.norm == "l1":
         delta = ball_in_box(delta.flatten(1), _room(threat, x, delta), threat.epsilon).view_as(x)
     elif threat.norm == "linf":
         delta = delta.clamp(-threat.epsilon, threat.epsilon)
@@ -120,7 +124,7 @@ def project(threat: ThreatModel, x: torch.Tensor, x_adv: torch.Tensor) -> torch.
 
 def size(threat: ThreatModel, delta: torch.Tensor) -> torch.Tensor:
     """The threat's norm of each perturbation, (N,)."""
-    order = {"linf": math.inf, "l2": 2.0, "l1": 1.0}[_known(threat)]
+    order = {"linf": math.inf, "l2": 2.0, "l1": 1.0, "l0": 0.0}[threat.norm]
     sizes: torch.Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=order, dim=1)
     return sizes
 
@@ -155,8 +159,9 @@ def require_fit(
 
 
 def _known(threat: ThreatModel) -> Norm:
+    """The norm, of those in which a step along the gradient is defined."""
     if threat.norm == "l0":
-        raise UnfitInput("threat.norm", threat.norm, "linf, l2 or l1", "This attack does not move in it.")
+        raise UnfitInput("threat.norm", threat.norm, "linf, l2 or l1", "It has no steepest step.")
     return threat.norm
 
 

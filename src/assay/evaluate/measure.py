@@ -98,7 +98,9 @@ class Plan:
     def curve(self, threat: ThreatModel, features: int) -> tuple[ThreatModel, ...]:
         """Threat models of growing radius: parts and multiples of epsilon, last the whole box without constraints."""
         box = soundness.box_size(threat, features)
-        radii = [share * threat.epsilon for share in SHARES if share * threat.epsilon < box]
+        shares = [share * threat.epsilon for share in SHARES]
+        whole = dict.fromkeys(max(1.0, float(int(radius))) for radius in shares)  # of features, each radius once
+        radii = [radius for radius in (whole if threat.norm == "l0" else shares) if radius < box]
         return (*(replace(threat, epsilon=radius) for radius in radii), replace(threat, epsilon=box, constraints=None))
 
 

@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from assay.attacks.geometry import Attack, project, random_start
+from assay.attacks.l0 import swapped
 from assay.attacks.objective import margin
 from assay.attacks.pgd import PGD
+from assay.attacks.sparse_pgd import SparsePGD
 from assay.evaluate.fast import exact
 from assay.threat import ThreatModel
 
@@ -141,7 +143,7 @@ class Transfer:
     Fields:
         hidden: width of the surrogate's one hidden layer.
         epochs: steps of Adam, each on all records moved at random inside the ball.
-        steps: of PGD on the surrogate.
+        steps: of PGD on the surrogate; of sparse PGD for ``l0``.
 
     Reference: Papernot et al. Practical Black-Box Attacks against Machine Learning. AsiaCCS 2017. arXiv:1602.02697.
     """
@@ -156,7 +158,8 @@ class Transfer:
         """Points that break the surrogate, or come nearest to it."""
         with torch.enable_grad():
             surrogate = self._learn(model, x, threat, generator)
-        return PGD(steps=self.steps, restarts=1, loss="margin")(surrogate, x, y, threat, generator=generator)
+        attack = (SparsePGD if threat.norm == "l0" else PGD)(steps=self.steps, restarts=1, loss="margin")
+        return attack(surrogate, x, y, threat, generator=generator)
 
     def _learn(self, model: nn.Module, x: torch.Tensor, threat: ThreatModel, generator: torch.Generator) -> nn.Module:
         with torch.no_grad():
@@ -184,9 +187,10 @@ class Transfer:
 class RandomSearch:
     """A search that asks for logits only: propose a change of some features, keep it when the margin does not grow.
 
-    For ``linf`` a proposal sets a share of the features to either face of the ball; for other norms it adds a step in a
-    random direction over that share and projects. The share shrinks as the search goes on. A point is taken only if it
-    breaks the model three times in a row, so that a model with noise is not broken by luck.
+    For ``linf`` a proposal sets a share of the features to either face of the ball; for ``l0`` it swaps a share of the
+    changed features for others; else it adds a step in a random direction over that share and projects. The share
+    shrinks as the search goes on. A point is taken only if it breaks the model three times in a row, so that a model
+    with noise is not broken by luck.
 
     Fields:
         queries: proposals for each record.
@@ -223,6 +227,10 @@ class RandomSearch:
     def _propose(
         x: torch.Tensor, at: torch.Tensor, threat: ThreatModel, share: float, generator: torch.Generator
     ) -> torch.Tensor:
+        if threat.norm == "l0":
+            count = int(threat.epsilon)
+            flat = x.flatten(1), at.flatten(1)
+            return swapped(*flat, count, max(1, round(share * count)), threat.bounds, generator).view_as(x)
         chosen = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device) < share
         if threat.norm == "linf":
             sign = torch.randint(0, 2, x.shape, generator=generator).to(x) * 2 - 1
