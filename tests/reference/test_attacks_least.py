@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from assay.attacks import carlini_wagner, deepfool, hopskipjump
+from assay.attacks import deepfool, ead, hopskipjump, weights
 from assay.attacks.carlini_wagner import CarliniWagner
 from assay.attacks.deepfool import DeepFool
+from assay.attacks.ead import EAD, shrunk
 from assay.attacks.fab import to_plane
 from assay.attacks.hopskipjump import HopSkipJump
 from assay.attacks.objective import fooled, margin
@@ -21,6 +22,7 @@ CASES: dict[str, tuple[Any, str, float]] = {
     "deepfool linf": (DeepFool(), "linf", 1.021),
     "deepfool l2": (DeepFool(), "l2", 1.021),
     "deepfool l1": (DeepFool(), "l1", 1.021),
+    "ead": (EAD(), "l1", 1.05),
     "carlini_wagner": (CarliniWagner(steps=100, searches=8), "l2", 1.05),
     "hopskipjump l2": (HopSkipJump(steps=20, probes=60), "l2", 1.15),
     "hopskipjump linf": (HopSkipJump(steps=20, probes=60), "linf", 1.35),
@@ -72,13 +74,20 @@ def test_breaks_in_a_ball_little_larger_than_the_distance_and_in_none_smaller(na
     assert share_broken(attack, norm, 0.99) == 0
 
 
-@pytest.mark.parametrize("attack", [CarliniWagner(steps=60, searches=6), HopSkipJump(steps=8, probes=40)], ids=repr)
-def test_breaks_most_in_a_ball_somewhat_larger_and_none_in_a_smaller_one(attack: Any) -> None:
+ALL_AT_ONCE: list[tuple[Any, str]] = [
+    (CarliniWagner(steps=60, searches=6), "l2"),
+    (HopSkipJump(steps=8, probes=40), "l2"),
+    (EAD(steps=60, searches=6), "l1"),
+]
+
+
+@pytest.mark.parametrize(("attack", "norm"), ALL_AT_ONCE, ids=repr)
+def test_breaks_most_in_a_ball_somewhat_larger_and_none_in_a_smaller_one(attack: Any, norm: str) -> None:
     """All records at once: the ball is a quarter larger than the distance of half of them."""
     model, x, y = planes(4)
-    far = distances(model, x, y, "l2")
+    far = distances(model, x, y, norm)
     epsilon = 1.25 * float(far.median())
-    threat = ThreatModel(norm="l2", epsilon=epsilon, bounds=(-4.0, 4.0))
+    threat = ThreatModel(norm=norm, epsilon=epsilon, bounds=(-4.0, 4.0))
     broken = fooled(model(attack(model, x, y, threat, generator=torch.Generator().manual_seed(0))), y)
     assert broken[far * 1.25 <= epsilon].double().mean() >= 0.9
     assert not broken[far > epsilon].any()
@@ -109,6 +118,56 @@ def half_way(norm: str, x: torch.Tensor, weight: torch.Tensor, gap: torch.Tensor
     return to_plane(norm, x, weight, gap, box) / 2
 
 
+def share_in_the_box(attack: Any) -> float:
+    """In L1, half of the features at the edge; of the records whose least step, that of `to_plane`, is a tenth less."""
+    rng = torch.Generator().manual_seed(0)
+    model = nn.Linear(8, 2).double().eval().requires_grad_(False)
+    weight = torch.randn(8, generator=rng, dtype=torch.float64)
+    model.weight.copy_(torch.stack([weight, -weight]) / 2)
+    x = torch.rand(40, 8, generator=rng, dtype=torch.float64).round()
+    model.bias.copy_(torch.stack([-(x @ weight).median(), (x @ weight).median()]) / 2)
+    y = model(x).argmax(1)
+    step = to_plane("l1", x, torch.where(y[:, None] == 0, -weight, weight), margin(model(x), y), (0.0, 1.0))
+    least = step.abs().sum(1)
+    threat = ThreatModel(norm="l1", epsilon=float(least.median()))
+    broken = fooled(model(attack(model, x, y, threat, generator=rng)), y)
+    assert not broken[least > threat.epsilon * 1.0001].any()
+    return float(broken[1.1 * least <= threat.epsilon].double().mean())
+
+
+ELASTIC_MUTANTS: dict[str, tuple[Any, str, Any]] = {
+    "never shrinks": (ead, "shrunk", lambda x, moved, less, box: moved.clamp(*box)),
+    "grows": (ead, "shrunk", lambda x, moved, less, box: shrunk(x, moved, -less, box)),
+    "walks away": (ead.Search, "begin", lambda x, weight: BEGIN(x, -weight)),
+    "one weight": (weights.Search, "next", lambda search: search),
+}
+BEGIN = weights.Search.begin
+
+
+def test_the_elastic_net_sees_the_box() -> None:
+    assert share_in_the_box(EAD()) == 1
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n[0] in "ogw" else []) for n in ELASTIC_MUTANTS]
+)
+def test_a_broken_elastic_net_breaks_less(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, part, broken = ELASTIC_MUTANTS[name]
+    monkeypatch.setattr(place, part, broken)
+    assert share_in_the_box(EAD(weight=1e-3)) < 0.9
+
+
+def test_shrinkage_is_the_least_of_a_square_and_the_way() -> None:
+    """Reference: for each feature a grid of 20,001 values of the box."""
+    rng = torch.Generator().manual_seed(1)
+    x, moved = (torch.rand(1, 30, generator=rng, dtype=torch.float64) * scale for scale in (1.0, 1.6))
+    found = shrunk(x, moved, 0.2, (0.0, 1.0))
+    grid = torch.linspace(0, 1, 20_001, dtype=torch.float64)[:, None]
+    cost = ((grid - moved) ** 2) / 2 + 0.2 * (grid - x).abs()
+    assert (found - grid[cost.argmin(0)].T).abs().max() < 1e-4
+    assert (found == x).any()
+
+
 MUTANTS: dict[str, tuple[Any, str, Any, Any]] = {
     "deepfool steps back": (deepfool, "to_plane", lambda *given: -to_plane(*given), DeepFool(steps=5)),
     "deepfool of noise": (
@@ -118,7 +177,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, Any]] = {
         DeepFool(steps=5),
     ),
     "carlini_wagner never raises c": (
-        carlini_wagner._Search,
+        weights.Search,
         "next",
         lambda search: search,
         CarliniWagner(steps=60, searches=8, weight=1e-6, rate=0.01),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 
 from assay.attacks.best import Best
 from assay.attacks.geometry import project, require_fit, size
+from assay.attacks.weights import Search
 from assay.errors import UnfitInput
 from assay.threat import Norm, ThreatModel
 
@@ -66,10 +67,7 @@ class CarliniWagner:
         require_fit(model, x, y, threat, self.norms)
         best = Best(model, x.detach(), y, "margin", drop=self.drop)
         x = x.detach()[best.rows]
-        none = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        width = threat.bounds[1] - threat.bounds[0]
-        weight = torch.full((len(x),), self.weight * width**2, dtype=x.dtype, device=x.device)
-        search = _Search(x, weight, torch.zeros_like(weight), torch.full_like(weight, torch.inf), none)
+        search = Search.begin(x, self.weight * (threat.bounds[1] - threat.bounds[0]) ** 2)
         for _ in range(self.searches):
             search = self._descend(best, search, threat)
             if not len(best.rows):
@@ -77,7 +75,7 @@ class CarliniWagner:
             search = search.next()
         return best.x_adv
 
-    def _descend(self, best: Best, search: _Search, threat: ThreatModel) -> _Search:
+    def _descend(self, best: Best, search: Search, threat: ThreatModel) -> Search:
         """Adam for one weight; what is misclassified is noted, and shorter ones go on being looked for."""
         middle, half = sum(threat.bounds) / 2, (threat.bounds[1] - threat.bounds[0]) / 2
         w = torch.atanh(((search.x - middle) / half).clamp(-INSIDE, INSIDE))
@@ -102,24 +100,3 @@ class CarliniWagner:
             if (stays := best.leave()) is not None:
                 search = search.of(stays)
         return search
-
-
-@dataclass(frozen=True)
-class _Search:
-    """Of each record still attacked: x, the weight and what bounds it, and whether this weight broke it anywhere."""
-
-    x: torch.Tensor
-    weight: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
-    found: torch.Tensor
-
-    def of(self, rows: torch.Tensor) -> _Search:
-        return _Search(*(getattr(self, field.name)[rows] for field in fields(self)))
-
-    def next(self) -> _Search:
-        """A weight half way to the bound, ten times the last where there is no upper one yet."""
-        low = torch.where(self.found, self.low, self.weight)
-        high = torch.where(self.found, self.weight, self.high)
-        weight = torch.where(high.isinf(), 10 * self.weight, (low + high) / 2)
-        return replace(self, weight=weight, low=low, high=high, found=torch.zeros_like(self.found))

@@ -51,7 +51,7 @@ class SparsePGD:
 
     steps: int = 100
     restarts: int = 3
-    loss: Loss = "ce"
+    loss: Loss = "margin"
     projected: bool = False
     drop: bool = False
 
