@@ -194,6 +194,8 @@ def test_a_picture_of_wrong_shape_is_refused_and_titles_must_fit() -> None:
         images(np.zeros((2, 4, 4)), ["one"])
     assert images(np.zeros((30, 4, 4)), ["x"] * 30).count("<img") == 24
     assert "<b>" not in images(np.zeros((1, 4, 4)), ["<b>"])
+    triples = images(np.zeros((7, 4, 4)), ["x"] * 7, together=3)
+    assert [group.count("<img") for group in triples.split('<li class="group">')] == [0, 3, 3, 1]
 
 
 def test_two_plots_on_one_page_share_no_id() -> None:

@@ -70,8 +70,8 @@ def write_page(
 def _answer(evidence: Evidence) -> Markup:
     missed = [name for name, said in evidence.soundness.items() if said == "misses"]
     if evidence.sound:
-        return html.banner("holds", "The measurement is sound: every check that ran holds.")
-    return html.banner("misses", f"The measurement is not sound, robustness is not known: {', '.join(missed)}.")
+        return html.banner("sound", "Every check that ran holds: no attack was a sham.", tone="good")
+    return html.banner("not sound", f"Robustness is not known: {', '.join(missed)}.", tone="bad")
 
 
 def _intervals(estimates: dict[str, Estimate]) -> Markup:
@@ -106,7 +106,8 @@ def _threat(
     worst = outcomes.worst(threat.key, WORST)
     parts = [html.figure(drawn, said)]
     if data.x.ndim == 4 and worst:
-        parts.append(html.figure(_examples(worst, data, threat), "Record, perturbation times 10, what the model saw."))
+        caption = f"Record, change times {MAGNIFIED} (grey is none), what the model saw."
+        parts.append(html.figure(_examples(worst, data, threat), caption))
     return html.section(f"Threat {threat.key}", *parts)
 
 
@@ -121,8 +122,9 @@ def _examples(worst: list[Example], data: Holdout, threat: ThreatModel) -> Marku
             _picture(0.5 + MAGNIFIED * delta / 2),
             _picture((example.x_adv - low) / (high - low)),
         ]
-        titles += [ids[example.row], f"× {MAGNIFIED}", f"{names[example.label]} read as {names[example.predicted]}"]
-    return pictures.images(np.stack(shown), titles)
+        read = f"{names[example.label]} read as {names[example.predicted]}"
+        titles += [ids[example.row], f"change × {MAGNIFIED}", read]
+    return pictures.images(np.stack(shown), titles, together=3)
 
 
 def _picture(image: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:

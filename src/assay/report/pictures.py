@@ -21,7 +21,7 @@ MAX_SIDE = 96
 __all__ = ["data_uri", "images"]
 
 
-def images(pictures: npt.NDArray[Any], titles: Sequence[str], *, limit: int = 24) -> Markup:
+def images(pictures: npt.NDArray[Any], titles: Sequence[str], *, limit: int = 24, together: int = 1) -> Markup:
     """Pictures side by side, each with its title; at most ``limit`` of them.
 
     Args:
@@ -29,12 +29,20 @@ def images(pictures: npt.NDArray[Any], titles: Sequence[str], *, limit: int = 24
             is black).
         titles: N texts, such as record ids.
         limit: how many at most.
+        together: so many in a row belong together, and no line ends between them.
     """
     entries = [
         Markup('<li><img src="{}" alt="{}"><span>{}</span></li>').format(data_uri(picture), plain(title), plain(title))
         for picture, title in zip(pictures[:limit], titles[:limit], strict=True)
     ]
-    return Markup('<ul class="pictures">{}</ul>').format(Markup("").join(entries))
+    groups = [Markup("").join(entries[first : first + together]) for first in range(0, len(entries), together)]
+    if together > 1:
+        groups = [Markup('<li class="group">{}</li>').format(_list(group)) for group in groups]
+    return _list(Markup("").join(groups))
+
+
+def _list(entries: Markup) -> Markup:
+    return Markup('<ul class="pictures">{}</ul>').format(entries)
 
 
 def data_uri(picture: npt.NDArray[Any]) -> str:
