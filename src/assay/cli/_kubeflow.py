@@ -49,9 +49,11 @@ def ready(
         UnfitInput: the configuration, an argument, or a key that a cluster may not trust.
     """
     from assay.config import Config
+    from assay.config.members import require_members
     from assay.kubeflow.submission import local_sources, parse_given, prepare, require_managed_keys
 
     loaded = Config.load(config, overrides or ())
+    require_members(loaded)
     require_managed_keys(loaded, allow_local_keys)
     compiled, arguments = prepare(name, loaded, parse_given(params or ()))
     for source in local_sources(loaded):

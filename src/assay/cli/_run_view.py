@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from assay.cli._shared import notes
-from assay.estimate import Estimate
 from assay.runner.result import StepEvent
 
 MARKS = {"succeeded": "ok  ", "failed": "FAIL"}
@@ -50,6 +49,8 @@ def _records(document: dict[str, Any]) -> Table:
 
 
 def _estimates(document: dict[str, Any]) -> Table:
+    from assay.estimate import Estimate
+
     table = Table("estimate", "value", "interval", "confidence", "records", title="Measured", title_justify="left")
     for name, fields in document["estimates"].items():
         if name.count("/") > 1 or "[" in name:

@@ -21,7 +21,7 @@ def command(
     param: Annotated[list[str] | None, typer.Option(help="Default of a run parameter: name=value.")] = None,
     json: Json = False,
 ) -> None:
-    """Compile a pipeline with its placement, or all components, for Kubeflow Pipelines."""
+    """Compile a pipeline, or all components, for Kubeflow; the file holds the placement too."""
     from assay.config import Config
     from assay.data.files import write_file
     from assay.errors import UnfitInput

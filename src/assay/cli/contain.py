@@ -19,7 +19,7 @@ def command(
     reason: Annotated[str, typer.Option(help="Why, for the incident.")] = "",
     json: Json = False,
 ) -> None:
-    """List the models, versions and aliases that learned from something; no alias is moved.
+    """List what learned from something: models, versions and aliases; no alias is moved.
 
     Leaves with 0 when nothing is affected or --apply did its work, 1 when something is, 3 when the ledger is damaged.
     """

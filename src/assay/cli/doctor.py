@@ -16,7 +16,7 @@ def command(
     host: Annotated[str, typer.Option(help="Address of Kubeflow Pipelines; by default KFP_ENDPOINT.")] = "",
     json: Json = False,
 ) -> None:
-    """Check Python, packages, keys, ledger, MLflow, storage, Kubeflow and GPU; exit 1 when something fails."""
+    """Check what assay needs: Python, packages, keys, ledger, MLflow, storage, Kubeflow, GPU; exit 1 when one fails."""
     from assay.config import Config
     from assay.doctor import examine
     from assay.workspace import Workspace

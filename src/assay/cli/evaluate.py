@@ -55,7 +55,7 @@ def command(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Measure clean and robust accuracy with exact intervals, and whether the measurement is to be trusted."""
+    """Measure clean and robust accuracy; with exact intervals, and whether the measurement is to be trusted."""
     from assay.config.base import parse
     from assay.config.evaluate import EvaluateConfig
     from assay.errors import UnfitInput
@@ -152,4 +152,7 @@ def _member(option: str, text: str) -> tuple[str, dict[str, Any]]:
     pairs = [part.partition("=") for part in re.split(r",(?=\w+=)", rest) if part]
     if not name or not all(key and equals for key, equals, _ in pairs):
         raise UnfitInput(option, repr(text), "name or name:key=value,..., such as pgd:steps=40,restarts=5")
-    return name, {key: yaml.safe_load(value) for key, _, value in pairs}
+    try:
+        return name, {key: yaml.safe_load(value) for key, _, value in pairs}
+    except yaml.YAMLError as error:
+        raise UnfitInput(option, repr(text), "settings whose values are YAML, such as steps=40") from error

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from assay.cli._shared import Json, answer
-from assay.estimate import Estimate
 
 
 def command(
@@ -64,5 +63,7 @@ def _line(verdict: dict[str, Any]) -> str:
 
 def _power(power: dict[str, Any] | None) -> list[str]:
     """What the self-test found, one line an estimate."""
+    from assay.estimate import Estimate
+
     found = power["estimates"] if power else {}
     return [f"  {name}: {Estimate.from_json(estimate)}" for name, estimate in sorted(found.items())]

@@ -35,7 +35,7 @@ def command(
     label: Annotated[str, typer.Option(help="The label's column; else as configured.")] = "",
     json: Json = False,
 ) -> None:
-    """Read batches into a dataset, each bound in the ledger by its digest; 1 when a source may not contribute one."""
+    """Read batches into a dataset; each bound in the ledger by its digest. 1 when a source may not contribute one."""
     from assay.cli._section import read_section
     from assay.config.ingest import IngestConfig
     from assay.config.sources import rules_beside

@@ -1,80 +1,78 @@
-"""``assay``: finds its verbs in this folder, and turns every outcome into one of four exit codes.
+"""``assay``: runs one verb, and turns every outcome into one of four exit codes.
 
 0 yes; 1 no; 2 the input or usage is wrong; 3 could not decide, and any unexpected error.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 import sys
-import traceback
+import warnings
 from collections.abc import Sequence
 
-import typer
-from typer.exceptions import TyperException
-
-import assay
-from assay import cli, progress
-from assay.cli._shared import bar, emit, fail
-from assay.errors import AssayError
-
-__all__ = ["main", "make_app"]
-
-
-def make_app() -> typer.Typer:
-    """The command line with every verb: a module ``<verb>.py`` holds a function ``command`` or a typer ``app``."""
-    app = typer.Typer(
-        name="assay",
-        help="Test training data and models, and let only what passes be promoted.",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-    )
-    app.callback()(_options)
-    for module in sorted(pkgutil.iter_modules(cli.__path__), key=lambda found: found.name):
-        if module.name.startswith("_") or module.name == "main":
-            continue
-        verb = importlib.import_module(f"assay.cli.{module.name}")
-        name = module.name.replace("_", "-")
-        if hasattr(verb, "app"):
-            app.add_typer(verb.app, name=name)
-        else:
-            app.command(name)(verb.command)
-    return app
-
-
-def _options(
-    version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version and leave."),
-) -> None:
-    if version:
-        emit(assay.__version__)
-        raise typer.Exit
+__all__ = ["main", "run"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run(given))
+    _usable_streams()
+    warnings.showwarning = _warn  # type: ignore[assignment]  # which is called by position alone
+    try:
+        code = run(given)
+    except KeyboardInterrupt:  # while modules are loaded: nothing was begun
+        code = 3
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
+    import typer
+    from typer.exceptions import TyperException
+
+    from assay import progress
+    from assay.cli._app import make_command
+    from assay.cli._shared import bar, fail, of_place
+    from assay.errors import AssayError
+
     as_json = "--json" in arguments
-    command = typer.main.get_command(make_app())
+    command = make_command()
     try:
-        with progress.reporting(bar()):
-            code = command.main(arguments, prog_name="assay", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        # not command.main, which answers an interrupt, and a reader that left, with exit codes of its own
+        with progress.reporting(bar()), command.make_context("assay", arguments) as context:
+            command.invoke(context)
+        return 0
+    except typer.Exit as left:
+        return left.exit_code
     except AssayError as error:
         return fail(error, error.exit_code, as_json)
     except TyperException as error:
         return fail(error, 2, as_json)
     except (KeyboardInterrupt, typer.Abort):
-        return fail(RuntimeError("interrupted; run it again to go on"), 3, as_json)
+        return fail(AssayError("interrupted", fix="Run it again to go on."), 3, as_json)
     except Exception as error:
-        if os.environ.get("ASSAY_DEBUG"):
-            traceback.print_exc()
-        return fail(error, 3, as_json)
+        _debug()
+        told = of_place(error) if isinstance(error, OSError) else error
+        return fail(told, getattr(told, "exit_code", 3), as_json)
+
+
+def _usable_streams() -> None:
+    """Streams that take everything: a caller may have closed them, or chosen an encoding that lacks characters."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (for the life of the process)
+        else:
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _warn(message: Warning | str, *_: object) -> None:
+    """A warning as a sentence: the line of code that gave it says nothing to whoever called."""
+    sys.stderr.write(f"warning: {message}\n")
+
+
+def _debug() -> None:
+    if os.environ.get("ASSAY_DEBUG"):
+        import traceback
+
+        traceback.print_exc()

@@ -24,7 +24,7 @@ def command(
     page: Annotated[Path | None, typer.Option(help="HTML file for a report.")] = None,
     json: Json = False,
 ) -> None:
-    """Compare a production window with a pinned reference, and say what to do.
+    """Compare a production window with a pinned reference; say what to do.
 
     Leaves with 0 for continue and watch, 1 for investigate and retrain, 3 for undecided.
     """

@@ -30,7 +30,7 @@ def command(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Register the model and move the alias, only from a signed decision whose digests match."""
+    """Register the model and move the alias; only from a signed decision whose digests match."""
     if reconcile:
         _reconcile(restore, json)
     from assay.promote import promote

@@ -9,9 +9,7 @@ import typer
 
 from assay.cli._shared import Json, answer, leave
 
-app = typer.Typer(
-    help="Look at records that left a dataset, put them back, or delete them for good.", no_args_is_help=True
-)
+app = typer.Typer(help="Show, put back or delete records that left a dataset.", no_args_is_help=True)
 Folder = Annotated[Path, typer.Argument(metavar="QUARANTINE", help="Folder of a quarantine.")]
 
 

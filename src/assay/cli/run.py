@@ -32,18 +32,22 @@ def command(
 ) -> None:
     """Run a pipeline on this machine: the same steps as on a cluster, one process a step."""
     from assay.config import Config
+    from assay.config.members import require_members
     from assay.examples.place import place
     from assay.kubeflow.submission import parse_given
     from assay.workspace import Workspace
 
-    workspace, planted = Workspace.from_env(), False
-    if config is None:
+    workspace = Workspace.from_env()
+    planted, file = False, config
+    if file is None:
         placed = place(example, workspace.home, clean=clean)
-        config, planted = placed.config, bool(placed.planted)
-        notes.print(f"no --config given: the built-in example {example!r}, {config}")
-    parsed = Config.load(config, set_ or [])
+        file, planted = placed.config, bool(placed.planted)
+        notes.print(f"no --config given: the built-in example {example!r}, {file}")
+    parsed = Config.load(file, set_ or [])
+    if config is not None or set_:
+        require_members(parsed)
     if check:
-        answer({"config": str(config), "digest": parsed.digest}, json, [f"{config} holds, digest {parsed.digest}"])
+        answer({"config": str(file), "digest": parsed.digest}, json, [f"{file} holds, digest {parsed.digest}"])
         return
     for made in workspace.initialise():
         notes.print(f"made {made}")

@@ -24,7 +24,7 @@ def command(
     ],
     json: Json = False,
 ) -> None:
-    """Walk the signed ledger from anything it knows, in both directions.
+    """Walk the signed ledger from anything it knows; in both directions.
 
     Leaves with 3 when a document of the ledger does not hold, since the answer may then be incomplete.
     """

@@ -28,7 +28,7 @@ def command(
     ] = True,
     json: Json = False,
 ) -> None:
-    """Check alias, version, promotion, decision, evidence and bytes, and hand over a private copy (0), or none (1)."""
+    """Hand a server what was promoted; alias to bytes checked, a private copy (0) or none (1)."""
     from dataclasses import replace
 
     from assay.errors import UnfitInput

@@ -111,5 +111,8 @@ def _override(document: dict[str, Any], text: str) -> dict[str, Any]:
             raise UnfitInput(f"--set {name}", f"{key!r}, which is no section", "a path of sections")
         inner[key] = dict(below)
         inner = inner[key]
-    inner[keys[-1]] = yaml.safe_load(value)
+    try:
+        inner[keys[-1]] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UnfitInput(f"--set {name}", repr(value), "a value in YAML, such as 3, true or [a, b]") from error
     return result

@@ -40,7 +40,10 @@ def parse_given(pairs: Iterable[str]) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         if not (equals and name) or name in given:
             raise UnfitInput("--param", repr(pair), "name=value, each name once")
-        given[name] = yaml.safe_load(value) if name.endswith("_selector") else value
+        try:
+            given[name] = yaml.safe_load(value) if name.endswith("_selector") else value
+        except yaml.YAMLError as error:
+            raise UnfitInput(f"--param {name}", repr(value), 'a JSON object, such as {"gpu": "h100"}') from error
     return given
 
 
