@@ -78,7 +78,8 @@ def spaces(
         encoder: from inputs to activations (N, D), which take the place of the proxy's as ``penultimate``.
         overlays: how many records, drawn by the seed, are laid over every record for ``superimposed``; 0 for none.
         epochs: passes over the data, within 200 to 4,000 gradient steps of 64 records.
-        folds: at most so many proxies are fitted for ``held_out``; sources share folds when there are more.
+        folds: at most so many proxies are fitted for ``held_out``, by half the passes; sources share folds when there
+            are more.
         seed: of initial weights and order.
         threads: torch threads.
 
@@ -102,7 +103,7 @@ def spaces(
                 whole = fit_proxy(records, labels, classes, epochs=epochs, seed=seed)
                 continue
             use, judged = np.flatnonzero(inside != leave), np.flatnonzero(fold == leave)
-            proxy = fit_proxy(pool[use], answers[use], classes, epochs=epochs, seed=seed)
+            proxy = fit_proxy(pool[use], answers[use], classes, epochs=-(-epochs // 2), seed=seed)
             said = proxy.measure(records[judged])[1]
             held_out[judged] = _abstain(said, labels[judged], np.bincount(answers[use], minlength=classes))
         below = whole.measure(records)[0]
