@@ -8,4 +8,7 @@ from typing import get_args
 
 from assay.config.resources import Step
 
-STEPS: tuple[str, ...] = get_args(Step)
+SHARED_OUT = ("evaluate_shard", "merge_evidence")
+"""The two halves of evaluate where shards share it; placed as evaluate is."""
+
+STEPS: tuple[str, ...] = (*get_args(Step), *SHARED_OUT)

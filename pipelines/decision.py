@@ -6,7 +6,9 @@ from typing import Any
 from kfp import dsl
 
 from assay.components.evaluate import component as evaluating
+from assay.components.evaluate_shard import component as sharing
 from assay.components.gate import component as gating
+from assay.components.merge_evidence import component as merging
 from assay.components.promote import component as promoting
 from assay.components.withhold import component as withholding
 
@@ -14,7 +16,15 @@ __all__ = ["decide"]
 
 
 def decide(
-    put: Callable[..., Any], *, model: Any, holdout: Any, evaluate: str, policy: str, target: str, run: str
+    put: Callable[..., Any],
+    *,
+    model: Any,
+    holdout: Any,
+    evaluate: str,
+    policy: str,
+    target: str,
+    run: str,
+    shards: int = 1,
 ) -> tuple[Any, Any]:
     """Add evaluate, gate, and the branch on the decision to the pipeline that is being built.
 
@@ -26,13 +36,16 @@ def decide(
         policy: what must hold.
         target: where a promoted model goes.
         run: id of the pipeline run.
+        shards: how many tasks share the attacks of evaluate.
 
     Returns:
-        The tasks evaluate and gate.
+        The tasks that make the evidence and gate.
     """
-    evaluated = put(
-        evaluating.evaluate(model=model, holdout=holdout, config=evaluate, target=target, run=run), "evaluate"
-    )
+    given = {"model": model, "holdout": holdout, "config": evaluate, "run": run}
+    if shards > 1:
+        evaluated = _shared_out(put, given, target, shards)
+    else:
+        evaluated = put(evaluating.evaluate(**given, target=target), "evaluate")
     evidence = evaluated.outputs["evidence"]
     gated = put(gating.gate(evidence=evidence, policy=policy, target=target, run=run), "gate")
     decision = gated.outputs["decision"]
@@ -44,3 +57,11 @@ def decide(
     with dsl.Else(name="withheld"):
         put(withholding.withhold(decision=decision, run=run), "withhold")
     return evaluated, gated
+
+
+def _shared_out(put: Callable[..., Any], given: dict[str, Any], target: str, shards: int) -> Any:
+    """One task a shard, and the one that makes evidence of their parts."""
+    numbered = [f"{number}/{shards}" for number in range(1, shards + 1)]
+    with dsl.ParallelFor(items=numbered, name="shards") as shard:
+        attacked = put(sharing.evaluate_shard(**given, target=target, shard=shard), "evaluate")
+    return put(merging.merge_evidence(**given, parts=dsl.Collected(attacked.outputs["part"])), "evaluate")

@@ -48,6 +48,7 @@ def build(resources: Resources) -> dsl.base_component.BaseComponent:
             policy=policy,
             target=target,
             run=run,
+            shards=resources.evaluate_shards,
         )
 
     return evaluate_and_promote

@@ -66,6 +66,7 @@ def build(resources: Resources) -> dsl.base_component.BaseComponent:
             policy=policy,
             target=target,
             run=run,
+            shards=resources.evaluate_shards,
         )
         put(
             reporting.report(

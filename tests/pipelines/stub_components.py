@@ -3,6 +3,7 @@
 import importlib
 import sys
 import types
+from typing import List  # noqa: UP035  # KFP knows no other list of artifacts
 
 import pytest
 from kfp import dsl
@@ -81,6 +82,34 @@ def evaluate(
     holdout: Input[Dataset],
     config: str,
     target: str,
+    run: str,
+    evidence: Output[Artifact],
+    outcomes: Output[Artifact],
+    metrics: Output[Metrics],
+    page: Output[HTML],
+):
+    pass
+
+
+@component
+def evaluate_shard(
+    model: Input[Model],
+    holdout: Input[Dataset],
+    config: str,
+    target: str,
+    shard: str,
+    run: str,
+    part: Output[Artifact],
+):
+    pass
+
+
+@component
+def merge_evidence(
+    parts: Input[List[Artifact]],  # noqa: UP006
+    model: Input[Model],
+    holdout: Input[Dataset],
+    config: str,
     run: str,
     evidence: Output[Artifact],
     outcomes: Output[Artifact],

@@ -32,7 +32,9 @@ KINDS = {
 SIGNS = {  # by role: the module that signs, and the steps in which it does
     "custodian": {"ingest.take": ["ingest"], "sanitize.step": ["sanitize"], "filters.step": ["filter_poison"]},
     "evaluator": {
-        "evaluate.step": ["evaluate"],
+        "evaluate.conclude": ["evaluate"],
+        "evaluate.shard": ["evaluate"],
+        "evaluate.parts": ["evaluate"],
         "evaluate.deliver": ["evaluate"],
         "gate.step": ["gate"],
         "contain": ["contain"],

@@ -1,6 +1,7 @@
 """Every pipeline compiles to what a cluster needs: both documents, placement, no cache, branches that come in pairs."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,32 @@ def test_a_node_selector_of_the_run_form_wins(name: str, config: Config) -> None
         if "evaluate" in body.get("dag", {}).get("tasks", {})
     )
     assert "gpu_node_selector" in owner["inputDefinitions"]["parameters"]
+
+
+@pytest.mark.parametrize("name", SOME_SLOW)
+def test_shards_of_evaluate_each_get_a_node_and_one_task_makes_evidence_of_them(name: str, config: Config) -> None:
+    """A loop over fixed shards whose parts are collected; each is placed, and given keys, as evaluate is."""
+    shared = RESOURCES.model_copy(
+        update={"evaluate_shards": 3, "secrets": (Secret(name="key", mount="/key", steps=("evaluate",)),)}
+    )
+    documents = parsed(compile_pipeline(name, config.model_copy(update={"resources": shared})).yaml)
+    found = dict(tasks(documents[0]))
+    assert "evaluate" not in found
+    ((loop_name, loop),) = [(key, task) for key, task in found.items() if "parameterIterator" in task]
+    assert json.loads(loop["parameterIterator"]["items"]["raw"]) == ["1/3", "2/3", "3/3"]
+    assert loop["parameterIterator"]["itemInput"] in found["evaluate-shard"]["inputs"]["parameters"]["shard"].values()
+    given = found["merge-evidence"]["inputs"]["artifacts"]
+    assert given["parts"]["taskOutputArtifact"]["producerTask"] == loop_name
+    assert loop_name in found["merge-evidence"]["dependentTasks"]
+    for reader in ("gate", *(["report"] if "report" in found else [])):
+        evidence = found[reader]["inputs"]["artifacts"]["evidence"]["taskOutputArtifact"]
+        assert evidence == {"outputArtifactKey": "evidence", "producerTask": "merge-evidence"}
+    containers, placed = executors(documents)
+    for executor in ("exec-evaluate-shard", "exec-merge-evidence"):
+        assert containers[executor]["resources"]["accelerator"]["resourceCount"] == "2"
+        assert placed[executor]["nodeSelector"] == {"labels": {"nvidia.com/gpu.product": "NVIDIA-A100"}}
+        assert placed[executor]["podMetadata"]["labels"]["app.kubernetes.io/component"] == "evaluate"
+        assert placed[executor]["secretAsVolume"][0]["secretName"] == "key"
 
 
 @pytest.mark.parametrize("name", PIPELINES)

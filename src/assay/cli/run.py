@@ -66,7 +66,7 @@ def _run(
     from assay.runner import arguments
     from assay.runner.run import pipeline_spec, run_pipeline
 
-    pipeline = load(name, config.resources)
+    pipeline = load(name, config.resources.model_copy(update={"evaluate_shards": 1}))  # threads share it here
     run = local_run.run_id(config, name, given)
     values = {**arguments.select(arguments.from_config(config), pipeline_spec(pipeline)), **given}
     notes.print(f"run {run}")

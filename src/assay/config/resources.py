@@ -107,6 +107,8 @@ class Resources(Section):
         environment: variables of every step, such as ``ASSAY_LEDGER`` and ``MLFLOW_TRACKING_URI``.
         secrets: see each.
         image_pull_secrets: names.
+        evaluate_shards: how many nodes share the attacks of evaluate, each as ``gpu`` says; the evidence is that of
+            one. On one machine it is always one.
         run_as_user: numeric user and group of every step's container.
     """
 
@@ -123,3 +125,4 @@ class Resources(Section):
     secrets: tuple[Secret, ...] = ()
     image_pull_secrets: tuple[ObjectName, ...] = ()
     run_as_user: int = pydantic.Field(default=10001, ge=1)
+    evaluate_shards: int = pydantic.Field(default=1, ge=1, le=1000)
