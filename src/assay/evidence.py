@@ -6,6 +6,7 @@ the evidence id is the SHA-256 of the canonical payload without it, so the same 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,7 +24,7 @@ from assay.threat import ThreatModel
 KIND = "evidence"
 VERDICTS = ("holds", "misses", "not_measured")
 
-__all__ = ["KIND", "Evidence", "payload_id", "robust"]
+__all__ = ["KIND", "Evidence", "payload_id", "robust", "sets_of"]
 
 
 def robust(name: str, threat: ThreatModel) -> str:
@@ -65,6 +66,20 @@ class Evidence:
     def data(self) -> tuple[str, ...]:
         """Manifest digests of the records that the model learned from and was measured on, as far as it names them."""
         return tuple(digest for name in ("dataset", "holdout") if (digest := self.subjects.get(name, "")))
+
+    @property
+    def sets(self) -> dict[str, str]:
+        """Manifest digest of every named set of other records that an aspect was measured or fitted on.
+
+        Raises:
+            UnfitInput: sets of another form; whoever asks what lies behind the evidence cannot be told.
+        """
+        return sets_of(self.measured)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Manifest digests of all records behind it, each once: `data`, and the sets."""
+        return tuple(dict.fromkeys((*self.data, *self.sets.values())))
 
     def to_statement(self) -> dict[str, Any]:
         """The in-toto Statement, ``run`` included."""
@@ -127,6 +142,23 @@ class Evidence:
             raise UnfitInput(
                 "evidence", f"{type(error).__name__}: {error}", "an assay.evidence/v1 predicate"
             ) from error
+
+
+def sets_of(measured: Mapping[str, Any]) -> dict[str, str]:
+    """Manifest digest by name of the sets in ``measured``; none where evidence was made without any.
+
+    Raises:
+        UnfitInput: sets of another form.
+    """
+    given = measured.get("sets") or {}
+    try:
+        found = {str(name): str(facts["manifest"]) for name, facts in given.items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnfitInput("evidence: sets", f"{type(error).__name__}: {error}", "a manifest digest by name") from error
+    for name, digest in found.items():
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise UnfitInput(f"evidence: set {name}", repr(digest)[:80], "the SHA-256 of a manifest")
+    return found
 
 
 def payload_id(document: Mapping[str, Any]) -> str:

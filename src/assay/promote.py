@@ -69,7 +69,7 @@ def promote(
     require_writable(promotion, summary)
     with lineage.step("promote", run, workspace) as record:
         claim = Claim.verify(decision, evidence, model, target, workspace.keyring, datetime.now(UTC))
-        require_unaffected(claim.model, claim.measured.data, workspace.ledger, workspace.keyring)
+        require_unaffected(claim.model, claim.measured.datasets, workspace.ledger, workspace.keyring)
         registry = Registry(workspace)
         registry.probe()
         committed = _commit(claim, model, workspace, record.run)

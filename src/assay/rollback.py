@@ -51,7 +51,7 @@ def rollback(
         promotions = history(workspace.ledger, workspace.keyring, target)
         origin = _origin(promotions, sequence, target)
         claim = Claim.standing(origin, workspace.ledger, workspace.keyring)
-        require_unaffected(claim.model, claim.measured.data, workspace.ledger, workspace.keyring)
+        require_unaffected(claim.model, claim.measured.datasets, workspace.ledger, workspace.keyring)
         require_kept(claim.model, workspace.ledger)
         registry = Registry(workspace)
         registry.probe()

@@ -92,7 +92,7 @@ def fetch(
         claim = Claim.standing(head, ledger, keyring)
         until = _require_current(head, claim, now)
         _require_wanted(head, model, decision)
-        require_unaffected(head.model, claim.measured.data, ledger, keyring)
+        require_unaffected(head.model, claim.measured.datasets, ledger, keyring)
         with _private_copy(head, workspace, out) as copy:
             if replay:
                 _replay(copy)

@@ -31,6 +31,7 @@ from assay.signing import peek, seal, statement
 from assay.workspace import Workspace
 
 RECORDS = 600  # three blocks, the last one short
+WEIGHT = np.random.default_rng(7).standard_normal(8)
 TARGET = Target(model="table", alias="champion")
 CONFIG = EvaluateConfig(
     threats=("linf:0.05", "l2:0.1"),
@@ -89,15 +90,20 @@ class Case:
         return canonical.dumps(document)
 
 
+def records(count: int, seed: int) -> tuple[Any, Any]:
+    """A table in which a noisy version of the plane says the class."""
+    draw = np.random.default_rng(seed)
+    x = draw.uniform(0.1, 0.9, (count, 8)).astype(np.float32)
+    y = ((x.astype(float) - 0.5) @ WEIGHT + 0.2 * draw.standard_normal(count) > 0).astype(np.int64)
+    return x, y
+
+
 def make(folder: Path, workspace: Workspace) -> Case:
     workspace.initialise()
-    draw = np.random.default_rng(1)
-    x = draw.uniform(0.1, 0.9, (RECORDS, 8)).astype(np.float32)
-    weight = np.random.default_rng(7).standard_normal(8)
-    y = ((x.astype(float) - 0.5) @ weight + 0.2 * draw.standard_normal(RECORDS) > 0).astype(np.int64)
+    x, y = records(RECORDS, 1)
     dataset(x, y).save(folder / "holdout")
     for name, shift in (("model", 0.0), ("champion", 0.5)):
-        tilted = weight + shift * np.random.default_rng(8).standard_normal(8)
+        tilted = WEIGHT + shift * np.random.default_rng(8).standard_normal(8)
         linear_model(folder / name, np.stack([0 * tilted, tilted]), np.array([0, -0.5 * tilted.sum()]), x[:8])
     return Case(folder, workspace)
 
@@ -158,6 +164,27 @@ def test_any_number_of_shards_makes_the_bytes_of_one_machine(case: Case) -> None
 
 def page(case: Case, name: str) -> str:
     return case.places(name)["page"].read_text()
+
+
+@pytest.mark.slow
+def test_sets_of_other_records_may_lie_elsewhere_where_the_parts_are_merged(case: Case) -> None:
+    """They are named by digest; the ledger learns of them, so that an incident about their records can be told."""
+    trusted = dataset(*records(200, 2), name="trusted")
+    trusted.save(case.folder / "trusted")
+    changes = {"sets": {"trusted": str(case.folder / "trusted")}, "aspects": {"conformal": {"fit_on": "trusted"}}}
+    config = SHORT.model_copy(update=changes)
+    case.whole(config)
+    given = case.parts(2, config, name="with")
+    shutil.move(case.folder / "trusted", case.folder / "moved")
+    with pytest.raises(UnfitInput, match="trusted"):
+        case.merge(given)
+    case.merge(given, sets={"trusted": str(case.folder / "moved")})
+    assert case.payload("merged") == case.payload("whole")
+    assert case.workspace.ledger.get(f"manifests/{trusted.manifest.digest}.json")
+    trusted = dataset(*records(200, 3), name="trusted")
+    trusted.save(case.folder / "others")
+    case.merge(given, "others", sets={"trusted": str(case.folder / "others")})
+    assert case.payload("others") != case.payload("whole"), "other records are other evidence"
 
 
 @pytest.mark.slow

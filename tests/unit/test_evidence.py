@@ -128,3 +128,18 @@ def test_evidence_survives_its_envelope_and_a_changed_byte_does_not(tmp_path: An
     envelope["payload"] = envelope["payload"].replace("a", "b", 1)
     with pytest.raises(Refused):
         unseal(canonical.dumps(envelope), keyring, kind="evidence", role="evaluator")
+
+
+def test_what_lies_behind_evidence_is_what_it_names_and_its_sets() -> None:
+    sets = {"canaries": {"manifest": "d" * 64, "records": 3}, "again": {"manifest": "b" * 64}}
+    made = replace(EVIDENCE, measured=EVIDENCE.measured | {"sets": sets})
+    assert made.data == EVIDENCE.data == EVIDENCE.datasets == ("c" * 64, "b" * 64), "as before there were sets"
+    assert made.sets == {"canaries": "d" * 64, "again": "b" * 64}
+    assert made.datasets == ("c" * 64, "b" * 64, "d" * 64)
+
+
+@pytest.mark.parametrize("sets", [["d" * 64], "d", {"a": "d" * 64}, {"a": {}}, {"a": {"manifest": "../x"}}, 7])
+def test_sets_of_another_form_are_refused_where_somebody_asks(sets: Any) -> None:
+    made = replace(EVIDENCE, measured=EVIDENCE.measured | {"sets": sets})
+    with pytest.raises(UnfitInput, match="evidence"):
+        _ = made.datasets

@@ -193,3 +193,41 @@ def test_a_model_without_training_data_in_the_ledger_is_judged_by_what_incidents
     candidate = Candidate(workspace, tmp_path, subjects={"dataset": "", "holdout": holdout.manifest.digest})
     incident(workspace, "batch:bad/1")
     assert candidate.through()["promoted"] is True
+
+
+OTHER_WAYS = [pytest.param(ref, marks=pytest.mark.slow) for ref in ("record:elsewhere/1:2", "source:elsewhere")]
+
+
+@pytest.mark.parametrize("ref", ["batch:elsewhere/1", *OTHER_WAYS])
+def test_an_incident_about_a_named_set_stops_what_was_measured_with_it(
+    copy: Workspace, story: Story, tmp_path: Path, ref: str
+) -> None:
+    """Canaries, records to fit a temperature on: the gate hears of it, promotion and serving refuse."""
+    canaries = dataset({"elsewhere/1": 4}, role="holdout")
+    lineage.put_dataset(copy.ledger, canaries)
+    promoted = decided(copy, tmp_path / "later", story.clean, story.holdout, CANARY, "r3")
+    sets = {"sets": {"canaries": {"manifest": canaries.manifest.digest, "records": 4}}}
+    promoted.evidence = replace(promoted.evidence, measured=promoted.evidence.measured | sets)
+    promoted.write_evidence()
+    assert promoted.gate(target=CANARY)["decision"] == "promote"
+    incident(copy, "record:elsewhere/1:9")  # a record that is not in the set
+    assert promoted.promote(CANARY)["promoted"] is True
+    assert fetch(CANARY, tmp_path / "served")["model"]["digest"] == promoted.digest
+    incident(copy, ref)
+    with pytest.raises(Refused, match=ref):
+        fetch(CANARY, tmp_path / "again")
+    with pytest.raises(Refused, match=ref):
+        promoted.promote(CANARY)
+    assert fetch(CHAMPION, tmp_path / "champion")["model"]["digest"] == story.new.digest, "measured without it"
+
+
+def test_a_set_that_the_ledger_lacks_cannot_be_cleared(copy: Workspace, story: Story, tmp_path: Path) -> None:
+    """As training records that the ledger lost: while an incident is open, it may be about them."""
+    promoted = decided(copy, tmp_path / "later", story.clean, story.holdout, CANARY, "r3")
+    sets = {"sets": {"canaries": {"manifest": "9" * 64}}}
+    promoted.evidence = replace(promoted.evidence, measured=promoted.evidence.measured | sets)
+    promoted.write_evidence()
+    assert promoted.gate(target=CANARY)["decision"] == "promote"
+    incident(copy, "batch:bad/1")
+    with pytest.raises(Refused, match="cannot be looked up: the ledger lacks dataset 9999"):
+        promoted.promote(CANARY)

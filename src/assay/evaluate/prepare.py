@@ -82,6 +82,7 @@ def prepare(
     record.uses(data.dataset, "holdout")
     for name, other in sets.items():
         record.uses(other.dataset, f"set-{name}")
+        lineage.put_dataset(record.ledger, other.dataset)  # so that an incident about its records can be told
     record.reads("model", candidate.digest)
     if config.decide:
         data, plan = shuffled(data, config.seed), replace(plan, block_records=LOOK_RECORDS)

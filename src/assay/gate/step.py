@@ -166,7 +166,7 @@ def _case(opened: Opened, policy: PolicyConfig, target: Target, now: datetime, w
         earlier=earlier,
         approvals=_approvals(evidence, policy, target, now, workspace),
         charges=tuple(
-            against(workspace.ledger, workspace.keyring, model=evidence.subjects["model"], datasets=evidence.data)
+            against(workspace.ledger, workspace.keyring, model=evidence.subjects["model"], datasets=evidence.datasets)
         ),
         training=_training(workspace.ledger, evidence.subjects.get("dataset", "")),
     )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from assay import canonical
+from assay.errors import UnfitInput
+from assay.evidence import sets_of
 from assay.trace.index import Envelope, Index, place_of
 from assay.trace.ref import KINDS
 
@@ -112,6 +114,16 @@ def _models(index: Index) -> Iterator[Edge]:
             yield Edge(f"model:{envelope.subjects['model']}", node, "measured", envelope.name)
         if "holdout" in envelope.subjects:
             yield Edge(f"dataset:{envelope.subjects['holdout']}", node, "measured_on", envelope.name)
+        for name, digest in _sets(envelope).items():
+            yield Edge(f"dataset:{digest}", node, f"measured with set {name}", envelope.name)
+
+
+def _sets(envelope: Envelope) -> dict[str, str]:
+    """The named sets of evidence; none of one that says something else, which nothing that decides accepts."""
+    try:
+        return sets_of(envelope.predicate.get("measured") or {})
+    except (UnfitInput, AttributeError):
+        return {}
 
 
 def _decisions(index: Index) -> Iterator[Edge]:
