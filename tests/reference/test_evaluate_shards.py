@@ -20,10 +20,10 @@ from assay.attempts import attempts
 from assay.cli import main
 from assay.config.evaluate import EvaluateConfig
 from assay.config.root import Target
+from assay.config.shard import Shard
 from assay.errors import AssayError, Refused, UnfitInput
 from assay.evaluate import part as parts
 from assay.evaluate.merge import merge_evidence
-from assay.evaluate.part import Shard
 from assay.evaluate.shard import evaluate_shard
 from assay.evaluate.step import evaluate
 from assay.ledger import put_folder

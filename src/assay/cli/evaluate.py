@@ -73,7 +73,7 @@ def command(
         settings = parse(EvaluateConfig, _black_box(config, threat, attack, asked), "evaluate")
         document = evaluate_black_box(model, data, settings, **places)
     else:
-        from assay.evaluate.part import Shard
+        from assay.config.shard import Shard
         from assay.evaluate.shard import evaluate_shard
         from assay.evaluate.step import evaluate
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ import numpy.typing as npt
 import pydantic
 
 from assay.config.base import Section, parse
+from assay.config.shard import Shard
 from assay.errors import UnfitInput
 from assay.evaluate.blocks import block_count, block_rows
 from assay.evaluate.outcomes import STANDS, BlockOutcome, Example, Ints, Outcomes
@@ -31,39 +31,12 @@ from assay.signing import statement
 KIND = "shard"
 EXAMPLES = 6
 EXAMPLE_BYTES = 4 * 2**20
-_SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
 
 Count = Annotated[int, pydantic.Field(strict=True, ge=0, lt=2**53)]
 Number = Annotated[int, pydantic.Field(strict=True, ge=-1, lt=2**31)]
 Digest = Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$")]
 
-__all__ = ["KIND", "Block", "Part", "Shard", "Sheet", "block_outcomes", "blocks_of", "shown_of"]
-
-
-class Shard(Section):
-    """Shard ``number`` (from 1) of ``of``: of all blocks every ``of``-th, so that shards are of one size."""
-
-    number: Annotated[int, pydantic.Field(strict=True, ge=1)]
-    of: Annotated[int, pydantic.Field(strict=True, ge=1)]
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.of}"
-
-    @classmethod
-    def read(cls, text: str) -> Shard:
-        """``2/8`` is the second of eight.
-
-        Raises:
-            UnfitInput: another form, or a number beyond the last.
-        """
-        match = _SHARD.fullmatch(text)
-        if match is None or int(match[1]) > int(match[2]):
-            raise UnfitInput("shard", repr(text)[:80], "number/of from 1/1 on, such as 2/8")
-        return cls(number=int(match[1]), of=int(match[2]))
-
-    def blocks(self, count: int) -> range:
-        """The blocks of this shard, of so many; none where there are fewer blocks than shards."""
-        return range(self.number - 1, count, self.of)
+__all__ = ["KIND", "Block", "Part", "Sheet", "block_outcomes", "blocks_of", "shown_of"]
 
 
 class Block(Section):

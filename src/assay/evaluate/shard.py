@@ -9,13 +9,14 @@ from assay import canonical, lineage
 from assay.config.base import parse_json
 from assay.config.evaluate import EvaluateConfig
 from assay.config.root import Target
+from assay.config.shard import Shard
 from assay.data.files import write_file
 from assay.errors import UnfitInput
 from assay.evaluate.blocks import block_count
 from assay.evaluate.conclude import describe, subjects
 from assay.evaluate.how import Begun
 from assay.evaluate.measured import Measured, measure_all
-from assay.evaluate.part import EXAMPLE_BYTES, Part, Shard, blocks_of, shown_of
+from assay.evaluate.part import EXAMPLE_BYTES, Part, blocks_of, shown_of
 from assay.evaluate.prepare import Prepared, prepare
 from assay.evidence import payload_id
 from assay.models.fit import deterministic

@@ -29,7 +29,17 @@ from assay.filters.trusted_mahalanobis import TrustedMahalanobis, within
 BLOCK = 4096
 Node = tuple[int, int]
 
-__all__ = ["BLOCK", "ClassSum", "Moments", "block_count", "moments", "spectral", "trusted_mahalanobis"]
+__all__ = [
+    "BLOCK",
+    "ClassSum",
+    "Moments",
+    "block_count",
+    "moments",
+    "rows_of",
+    "spectral",
+    "trusted_mahalanobis",
+    "width_of",
+]
 
 
 @dataclass(frozen=True)
@@ -145,6 +155,16 @@ def trusted_mahalanobis(
     for rows, label, x in _by_class(file, labels):
         scores[rows] = frames[label].distances(x)
     return scores
+
+
+def rows_of(file: Path, labels: Labels, block: int) -> Floats:
+    """The features (n, D) of one block, in float64."""
+    return _rows(file, labels, block)[0]
+
+
+def width_of(file: Path, labels: Labels) -> int:
+    """D, of a file that fits the labels."""
+    return int(_mapped(file, len(labels)).shape[1])
 
 
 def _carry(nodes: dict[Node, Mapping[int, ClassSum]], node: Node, sums: Mapping[int, ClassSum]) -> None:

@@ -1,0 +1,153 @@
+"""Suspicion of records whose features are in a file, of any size: shards sum, one machine joins and scores.
+
+The scores that `assay.filters.step` gives records in memory, of the two detectors that need no more than class sums,
+for features that some encoder made. They are no decision: that needs all detectors, and trusted records on equal terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from threadpoolctl import threadpool_limits
+
+from assay.config.shard import Shard
+from assay.data.files import write_file
+from assay.errors import UnfitInput
+from assay.filters import Floats, Labels, streaming
+from assay.filters._state import State, block_digest, joined, read_state, state_of
+from assay.filters.streaming import block_count
+
+DIRECTIONS = 1
+
+__all__ = ["score_features", "sum_features"]
+
+
+def sum_features(features: Path, labels: Path, shard: Shard, *, out: Path) -> dict[str, Any]:
+    """Write the class sums of one shard; `score_features` joins them.
+
+    Args:
+        features: ``.npy`` (N, D) of float32 or float64; only the shard's own blocks are read.
+        labels: ``.npy`` (N,) of whole numbers.
+        shard: which stretch of blocks.
+        out: safetensors file to write.
+
+    Returns:
+        state (path), shard, blocks, records {summed, of}.
+
+    Raises:
+        UnfitInput: files that do not fit each other, or features that are not finite.
+    """
+    given = read_labels(labels)
+    stretch = shard.stretch(block_count(len(given)))
+    with threadpool_limits(1):
+        state_of(features, given, stretch).write(out)
+    rows = min(stretch.stop * streaming.BLOCK, len(given)) - min(stretch.start * streaming.BLOCK, len(given))
+    return {
+        "state": str(out),
+        "shard": str(shard),
+        "blocks": len(stretch),
+        "records": {"summed": rows, "of": len(given)},
+    }
+
+
+def score_features(
+    features: Path,
+    labels: Path,
+    *,
+    scores: Path,
+    states: Sequence[Path] = (),
+    trusted: tuple[Path, Path] | None = None,
+) -> dict[str, Any]:
+    """Score every record, from the sums of all shards or, without any, from sums made here: the same bytes.
+
+    Args:
+        features: ``.npy`` (N, D) of float32 or float64; one block of it is in memory at a time.
+        labels: ``.npy`` (N,) of whole numbers.
+        scores: Parquet file to write: row, label, one column a detector.
+        states: what `sum_features` wrote, one file a shard, in any order.
+        trusted: features and labels of trusted records, for the detector that needs them.
+
+    Returns:
+        scores (path), records, width, classes {label: records}, detectors.
+
+    Raises:
+        UnfitInput: files that do not fit each other, features that are not finite, a state that is missing, doubled,
+            broken, or of other features or labels.
+    """
+    given = read_labels(labels)
+    with threadpool_limits(1):
+        if states:
+            found = joined((read_state(path, features, given) for path in states), len(given))
+            _require_same_blocks(found, features, given)
+        else:
+            found = state_of(features, given, range(block_count(len(given))))
+        made: dict[str, Floats] = {"spectral": streaming.spectral(features, given, found.moments, DIRECTIONS)}
+        if trusted is not None:
+            known, answers = _trusted(trusted, found.width)
+            made["trusted_mahalanobis"] = streaming.trusted_mahalanobis(features, given, found.moments, known, answers)
+    write_file(scores, _bytes(given, made))
+    kinds, counts = np.unique(given, return_counts=True)
+    return {
+        "scores": str(scores),
+        "records": len(given),
+        "width": found.width,
+        "classes": {str(kind): int(count) for kind, count in zip(kinds, counts, strict=True)},
+        "detectors": list(made),
+    }
+
+
+def read_labels(path: Path) -> Labels:
+    """(N,) int64.
+
+    Raises:
+        UnfitInput: no such array, none at all, or no whole numbers.
+    """
+    array = _load(path)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array) or array.max() >= 2**53:
+        raise UnfitInput(str(path), f"{array.dtype} {array.shape}", "whole numbers (N,), one a record")
+    return array.astype(np.int64)
+
+
+def _trusted(given: tuple[Path, Path], width: int) -> tuple[Floats, Labels]:
+    features, labels = np.asarray(_load(given[0])), read_labels(given[1])
+    if features.ndim != 2 or features.dtype.kind != "f" or features.shape != (len(labels), width):
+        raise UnfitInput(str(given[0]), f"{features.dtype} {features.shape}", f"float ({len(labels)}, {width})")
+    if not np.isfinite(features).all():
+        raise UnfitInput(str(given[0]), "NaN or infinity", "finite numbers")
+    return features.astype(np.float64), labels
+
+
+def _load(path: Path) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise UnfitInput(str(path), f"{type(error).__name__}: {error}", "a .npy file") from error
+    if not isinstance(array, np.ndarray):
+        raise UnfitInput(str(path), type(array).__name__, "a .npy file")
+    return array
+
+
+def _require_same_blocks(found: State, features: Path, labels: Labels) -> None:
+    """The features that are scored are those that were summed.
+
+    Raises:
+        UnfitInput: a block of other features.
+    """
+    for block, digest in sorted(found.blocks.items()):
+        if block_digest(features, labels, block) != digest:
+            raise UnfitInput(f"{features}: block {block}", "other features than a state summed", "the same file")
+
+
+def _bytes(labels: Labels, scores: dict[str, Floats]) -> bytes:
+    columns = {"row": pa.array(np.arange(len(labels))), "label": pa.array(labels)}
+    columns |= {name: pa.array(each) for name, each in scores.items()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
