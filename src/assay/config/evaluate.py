@@ -39,8 +39,9 @@ class EvaluateConfig(Section):
             as ``patch``), ``target`` (number of a class) and the fields of its kind.
         aspects: members of ``evaluate.aspects`` with their settings, such as ``calibration: {}``: what else is
             measured.
-        sets: other records by name, each the path of a dataset folder, for aspects that ask for them by that name:
-            canaries, records from elsewhere, records to fit a temperature on.
+        sets: other records by name, each the path, ``file://`` or ``s3://bucket/prefix`` of a dataset folder, for
+            aspects that ask for them by that name: canaries, records from elsewhere, records to fit a temperature on.
+            On a cluster the pod that evaluates has to be able to read them there.
         slices: also measure every ``class``, every ``source`` of the hold-out, or both, for the rule ``worst_slice``.
         constraints: of a table, which columns an attack may move and how; part of every threat, and of its name.
             Usually the section ``constraints`` of the whole file, by which sanitize judges records too.

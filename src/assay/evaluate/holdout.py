@@ -15,10 +15,13 @@ from assay.constraints import Constraints, bind
 from assay.data.dataset import Dataset, features, labels
 from assay.data.manifest import Manifest
 from assay.data.parquet import table_in
+from assay.data.place import folder_at
 from assay.data.records import record_ids
 from assay.errors import UnfitInput
 from assay.ledger import Ledger
 from assay.models.spec import ModelSpec
+
+MAX_SET_BYTES = 2**36
 
 __all__ = ["Holdout", "constraints_of", "read_holdout", "read_sets", "require_fit", "unseen"]
 
@@ -78,8 +81,12 @@ def read_sets(sets: Mapping[str, str], spec: ModelSpec) -> dict[str, Holdout]:
 
     Raises:
         UnfitInput: no records, a folder that does not fit its manifest, another shape, or values outside the box.
+        Unreachable: an object store does not answer.
     """
-    found = {name: read_holdout(Path(path), 0, 0) for name, path in sets.items()}
+    found = {}
+    for name, uri in sets.items():
+        with folder_at(uri, f"evaluate.sets.{name}", MAX_SET_BYTES) as folder:
+            found[name] = read_holdout(folder, 0, 0)
     for name, records in found.items():
         _require_inside(records, spec, "model", f"set {name}")
     return found

@@ -20,8 +20,8 @@ from assay.config.shard import Shard
 from assay.data.files import write_file
 from assay.errors import UnfitInput
 from assay.filters import Floats, Labels, streaming
-from assay.filters._state import State, block_digest, joined, read_state, state_of
-from assay.filters.streaming import block_count
+from assay.filters._state import block_digest, joined, read_state, state_of
+from assay.filters.streaming import Moments, block_count
 
 DIRECTIONS = 1
 
@@ -81,22 +81,19 @@ def score_features(
             broken, or of other features or labels.
     """
     given = read_labels(labels)
+    width = streaming.width_of(features, given)
     with threadpool_limits(1):
-        if states:
-            found = joined((read_state(path, features, given) for path in states), len(given))
-            _require_same_blocks(found, features, given)
-        else:
-            found = state_of(features, given, range(block_count(len(given))))
-        made: dict[str, Floats] = {"spectral": streaming.spectral(features, given, found.moments, DIRECTIONS)}
+        found = _joined(states, features, given) if states else streaming.moments(features, given)
+        made: dict[str, Floats] = {"spectral": streaming.spectral(features, given, found, DIRECTIONS)}
         if trusted is not None:
-            known, answers = _trusted(trusted, found.width)
-            made["trusted_mahalanobis"] = streaming.trusted_mahalanobis(features, given, found.moments, known, answers)
+            known, answers = _trusted(trusted, width)
+            made["trusted_mahalanobis"] = streaming.trusted_mahalanobis(features, given, found, known, answers)
     write_file(scores, _bytes(given, made))
     kinds, counts = np.unique(given, return_counts=True)
     return {
         "scores": str(scores),
         "records": len(given),
-        "width": found.width,
+        "width": width,
         "classes": {str(kind): int(count) for kind, count in zip(kinds, counts, strict=True)},
         "detectors": list(made),
     }
@@ -133,15 +130,17 @@ def _load(path: Path) -> npt.NDArray[Any]:
     return array
 
 
-def _require_same_blocks(found: State, features: Path, labels: Labels) -> None:
-    """The features that are scored are those that were summed.
+def _joined(states: Sequence[Path], features: Path, labels: Labels) -> Moments:
+    """The sums of all states, of the features that are scored.
 
     Raises:
         UnfitInput: a block of other features.
     """
+    found = joined((read_state(path, features, labels) for path in states), len(labels))
     for block, digest in sorted(found.blocks.items()):
         if block_digest(features, labels, block) != digest:
             raise UnfitInput(f"{features}: block {block}", "other features than a state summed", "the same file")
+    return found.moments
 
 
 def _bytes(labels: Labels, scores: dict[str, Floats]) -> bytes:
