@@ -5,12 +5,15 @@ Each is made from integers alone, so that it can be made again at another confid
 
 from __future__ import annotations
 
+import itertools
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from scipy.optimize import brentq
 from scipy.special import rel_entr
+from scipy.stats import binom
 
 from assay.errors import UnfitInput
 from assay.estimate import Estimate, proportion
@@ -20,7 +23,17 @@ UNITS = 10**9
 
 LEAST, MOST = 1e-300, 1 - 2**-53
 
-__all__ = ["UNITS", "Bin", "binned_error", "bounded_mean", "certified_share", "least_mean", "mean_ratio"]
+__all__ = [
+    "UNITS",
+    "Bin",
+    "binned_error",
+    "bounded_mean",
+    "certified_share",
+    "cut_mean",
+    "cut_median",
+    "least_mean",
+    "mean_ratio",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +194,60 @@ def certified_share(successes: int, trials: int, risk: int, confidence: float = 
     found = proportion(successes, trials, confidence + risk / UNITS)
     counts = {**found.counts, "risk": risk}
     return replace(found, confidence=confidence, method="clopper-pearson-certified", counts=counts)
+
+
+def cut_median(counts: Sequence[int], reach: float, confidence: float = 0.95) -> Estimate:
+    """The median of a quantity in [0, reach], with the interval of order statistics, whatever its distribution.
+
+    Below the l-th least of n values the median lies only if fewer than l of them lie at or below it, which has the
+    chance of fewer than l heads of n coins at most; the same from above. The value is the lower median.
+
+    Args:
+        counts: records in each cell: at 0, at one step, ..., at ``reach`` (what is cut off there included).
+        reach: the greatest value, counted in billionths.
+        confidence: of the two-sided interval; with too few records for it the whole range.
+
+    Reference: Thompson. On Confidence Ranges for the Median and Other Expectation Distributions for Populations of
+        Unknown Distribution Form. Annals of Mathematical Statistics 7 (1936), 122-128.
+    """
+    cells, units = len(counts) - 1, round(reach * UNITS)
+    if cells < 1 or min(counts) < 0 or units < 1:
+        raise UnfitInput("median", f"{len(counts)} cells, reach {reach}", "two cells or more, and a reach above 0")
+    n, upto = sum(counts), list(itertools.accumulate(counts))
+
+    def at(rank: int) -> float:
+        return units / UNITS * bisect_left(upto, rank) / cells
+
+    rank = int(binom.ppf((1 - confidence) / 2, n, 0.5)) if n else 0  # the greatest l with P(heads < l) <= the tail
+    rank += int(n > 0 and binom.cdf(rank, n, 0.5) <= (1 - confidence) / 2)
+    value = at((n + 1) // 2) if n else 0.0
+    return Estimate(
+        value=value,
+        low=at(rank) if rank else 0.0,
+        high=at(n + 1 - rank) if rank else units / UNITS,
+        n=n,
+        confidence=confidence,
+        method="order-statistics",
+        counts={"cells": cells, "reach": units, **{f"cell/{cell}": each for cell, each in enumerate(counts) if each}},
+    )
+
+
+def cut_mean(total: int, records: int, scale: int, reach: float, confidence: float = 0.95) -> Estimate:
+    """The mean of a quantity in [0, reach], as `bounded_mean`.
+
+    Args:
+        total: the sum over all records, in parts of ``reach / scale``.
+        records: how many.
+        scale: parts that make up ``reach``.
+        reach: the greatest value, counted in billionths.
+        confidence: of the two-sided interval.
+    """
+    units, share = round(reach * UNITS), bounded_mean(total, records, scale, 1, confidence)
+    if units < 1:
+        raise UnfitInput("mean: reach", str(reach), "above 0")
+    ends = {end: units / UNITS * getattr(share, end) for end in ("low", "value", "high")}
+    counts = {"total": total, "records": records, "scale": scale, "reach": units}
+    return replace(share, **ends, method="chernoff-hoeffding-cut", counts=counts)
 
 
 def _at_once(totals: Sequence[int], records: int, scale: int, confidence: float) -> list[Estimate]:

@@ -7,11 +7,22 @@ from collections.abc import Callable
 
 from assay.errors import UnfitInput
 from assay.estimate import Estimate, paired_difference, proportion
-from assay.intervals import Bin, binned_error, bounded_mean, certified_share, least_mean, mean_ratio
+from assay.intervals import (
+    UNITS,
+    Bin,
+    binned_error,
+    bounded_mean,
+    certified_share,
+    cut_mean,
+    cut_median,
+    least_mean,
+    mean_ratio,
+)
 
 __all__ = ["restated"]
 
 Counts = dict[str, int]
+MOST_CELLS = 1_000_000
 
 
 def restated(found: Estimate, confidence: float) -> Estimate | None:
@@ -51,6 +62,13 @@ def _each(counts: Counts, name: str) -> list[int]:
     return [counts[f"{name}/{at}"] for at in range(len(counts)) if f"{name}/{at}" in counts]
 
 
+def _median(counts: Counts, confidence: float) -> Estimate:
+    if not 1 <= counts["cells"] <= MOST_CELLS:
+        raise KeyError("cells")
+    cells = [counts.get(f"cell/{at}", 0) for at in range(counts["cells"] + 1)]
+    return cut_median(cells, counts["reach"] / UNITS, confidence)
+
+
 _AGAIN: dict[str, Callable[[Counts, float], Estimate]] = {
     "clopper-pearson": lambda counts, confidence: proportion(counts["successes"], counts["trials"], confidence),
     "clopper-pearson-bins": _bins,
@@ -66,6 +84,10 @@ _AGAIN: dict[str, Callable[[Counts, float], Estimate]] = {
     "chernoff-hoeffding-ratio": lambda counts, confidence: mean_ratio(
         _each(counts, "total"), _each(counts, "unit"), counts["records"], counts["scale"], confidence
     ),
+    "chernoff-hoeffding-cut": lambda counts, confidence: cut_mean(
+        counts["total"], counts["records"], counts["scale"], counts["reach"] / UNITS, confidence
+    ),
+    "order-statistics": _median,
     "mcnemar-exact-bonferroni": lambda counts, confidence: paired_difference(
         counts["only_first"], counts["only_second"], counts["records"], confidence
     ),

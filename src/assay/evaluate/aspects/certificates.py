@@ -56,6 +56,9 @@ class Certificates:
 
     def __call__(self, scene: Scene) -> Found:
         """Measure."""
+        for threat in scene.plan.threats:
+            if threat.norm == "l0":
+                raise UnfitInput("aspects.certificates", f"threat {threat.key}", "linf, l2 or l1")
         layers = layers_of(scene.model, scene.spec.input_shape)
         sure = right(scene.model, scene.x, scene.y).cpu().numpy()
         found: dict[str, Estimate] = {}
