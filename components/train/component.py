@@ -22,7 +22,7 @@ def train(
         config: Canonical JSON of the section ``train`` of assay.yaml; empty for the defaults.
         run: Id of the pipeline run.
         model: Model folder: model.json, weights.safetensors, golden.parquet.
-        metrics: Final loss and accuracy on the training records.
+        metrics: Final loss and accuracy (for a regression the mean absolute error) on the training records.
     """
     from pathlib import Path
 
@@ -34,4 +34,5 @@ def train(
     result = train(Path(dataset.path), settings, model=Path(model.path), calibration=Path(calibration.path), run=run)
     model.metadata |= {"digest": result["model"]["digest"], "dataset": result["dataset"]["digest"]}
     metrics.log_metric("final_loss", result["final_loss"])
-    metrics.log_metric("train_accuracy", result["train_accuracy"]["value"])
+    for name in sorted({"train_accuracy", "train_error"} & set(result)):
+        metrics.log_metric(name, result[name]["value"])

@@ -153,7 +153,8 @@ def _by_source(findings: Sequence[Finding]) -> dict[str, dict[str, int]]:
 
 def _cells(dataset: Dataset, name: str) -> dict[str, Any]:
     row = dataset.table.slice(int(records.rows_of(dataset.table, [name])[0]), 1)
-    label = dataset.manifest.content.classes[row["label"][0].as_py()]
+    value, classes = row["label"][0].as_py(), dataset.manifest.content.classes
+    label = classes[value] if classes else value
     return dict(_plain_cells(row, dataset.feature_names)) | {"label": label}
 
 

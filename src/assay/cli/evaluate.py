@@ -53,6 +53,9 @@ def command(
     shard: Annotated[
         str, typer.Option(help="k/n: attack only the k-th of n shards, and write a part for merge-evidence.")
     ] = "",
+    largest_error: Annotated[
+        float | None, typer.Option(help="Of a regression: the largest error that counts, in units of the label.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure clean and robust accuracy; with exact intervals, and whether the measurement is to be trusted."""
@@ -66,9 +69,11 @@ def command(
     if _only_asked(model):
         from assay.evaluate.black_box import evaluate_black_box
 
-        if target or page or aspect or records or shard:
+        if target or page or aspect or records or shard or largest_error is not None:
             raise UnfitInput(
-                "assay evaluate", "--target, --page, --aspect, --records or --shard", "none of them for a black box"
+                "assay evaluate",
+                "--target, --page, --aspect, --records, --shard or --largest-error",
+                "none of them for a black box",
             )
         settings = parse(EvaluateConfig, _black_box(config, threat, attack, asked), "evaluate")
         document = evaluate_black_box(model, data, settings, **places)
@@ -79,7 +84,7 @@ def command(
 
         if any(value is not None for value in asked.values()):
             raise UnfitInput("assay evaluate", "--queries, --answers or --pyfunc", "none of them for a model folder")
-        settings = _config(EvaluateConfig, config, threat, attack, aspect, records)
+        settings = _config(EvaluateConfig, config, threat, attack, aspect, records, largest_error)
         whose = target_of(target) if target else None
         if shard:
             if outcomes or page:
@@ -120,6 +125,7 @@ def _config(
     attacks: list[str] | None,
     aspects: list[str] | None,
     records: list[str] | None,
+    largest_error: float | None,
 ) -> Any:
     """The section of the file, or the defaults, with what the command line says instead."""
     from assay.config.base import parse
@@ -137,6 +143,8 @@ def _config(
         given |= {"aspects": dict(_member("--aspect", text) for text in aspects)}
     if records:
         given |= {"sets": records_of(records)}
+    if largest_error is not None:
+        given |= {"regression": {"largest_error": largest_error}}
     return parse(section, base | given, "evaluate")
 
 

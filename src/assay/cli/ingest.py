@@ -33,18 +33,21 @@ def command(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML of the section ingest, or an assay.yaml.")] = None,
     label: Annotated[str, typer.Option(help="The label's column; else as configured.")] = "",
+    regression: Annotated[bool, typer.Option("--regression", help="The label is a quantity, not a class.")] = False,
     json: Json = False,
 ) -> None:
     """Read batches into a dataset; each bound in the ledger by its digest. 1 when a source may not contribute one."""
     from assay.cli._section import read_section
+    from assay.config.base import parse
     from assay.config.ingest import IngestConfig
     from assay.config.sources import rules_beside
     from assay.ingest.admit import ruled
     from assay.ingest.step import ingest
 
     settings = read_section(config, "ingest", IngestConfig)
-    if label:
-        settings = settings.model_copy(update={"label": label})
+    if label or regression:
+        given = ({"label": label} if label else {}) | ({"task": "regression"} if regression else {})
+        settings = parse(IngestConfig, settings.to_json() | given, "ingest")
     if config is not None:
         settings = rules_beside(settings, config.absolute().parent)
     known = _known(sources)

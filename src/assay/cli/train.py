@@ -56,12 +56,13 @@ def _member(configured: dict[str, Any], name: str | None, settings: str | None, 
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
-    accuracy = result["train_accuracy"]
+    name = "accuracy" if "train_accuracy" in result else "error"
+    fitted = result[f"train_{name}"]
     against = f" against {result['threat']}" if result["threat"] else ""
     return [
         f"method    {result['method']}{against}, {result['epochs']} epochs, {result['seconds']:.1f} s",
-        f"training  loss {result['final_loss']:.4f}, accuracy {accuracy['value']:.3f} "
-        f"[{accuracy['low']:.3f}, {accuracy['high']:.3f}] (n={accuracy['n']}), on the records it learned from",
+        f"training  loss {result['final_loss']:.4f}, {name} {fitted['value']:.3f} "
+        f"[{fitted['low']:.3f}, {fitted['high']:.3f}] (n={fitted['n']}), on the records it learned from",
         f"dataset   {result['dataset']['digest']}",
         f"model     {result['model']['digest']}  {result['model']['path']}",
     ]

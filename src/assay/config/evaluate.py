@@ -9,6 +9,7 @@ import pydantic
 from assay.config.base import Section
 from assay.config.black_box import BlackBoxConfig
 from assay.config.constraints import ConstraintsConfig
+from assay.config.regression import RegressionConfig
 
 __all__ = ["PRESETS", "EvaluateConfig"]
 
@@ -46,6 +47,7 @@ class EvaluateConfig(Section):
         constraints: of a table, which columns an attack may move and how; part of every threat, and of its name.
             Usually the section ``constraints`` of the whole file, by which sanitize judges records too.
         black_box: of a model that can only be asked: how often, and what its answers are.
+        regression: of a model of quantities: the largest error that counts.
         confidence: of every interval. Left out, 0.95; with ``decide`` 0.97, what a policy of 0.95 asks at the first
             attempt on a hold-out. It asks 0.993 at the second, 0.997 at the third (`assay.attempts.confidence_at`).
         seed: of every attack.
@@ -78,6 +80,7 @@ class EvaluateConfig(Section):
     slices: tuple[Literal["class", "source"], ...] = ()
     constraints: ConstraintsConfig | None = None
     black_box: BlackBoxConfig | None = None
+    regression: RegressionConfig | None = None
     confidence: float = pydantic.Field(default=0.95, gt=0.5, lt=1)
     seed: int = pydantic.Field(default=0, ge=0, lt=2**53)
     threads: int = pydantic.Field(default=2, ge=1, le=256)

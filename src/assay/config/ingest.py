@@ -103,6 +103,7 @@ class IngestConfig(Section):
 
     Fields:
         label: the label's column.
+        task: ``classification``, or ``regression`` where the label is a quantity: a finite number, kept as float64.
         classes: names of the classes, in order; empty takes the sorted distinct labels of all batches. An integer
             label names the class of its decimal string; where no class has such a name, it is the class's position.
         holdout_share: share of trusted records that only evaluate sees; the rest is for calibration.
@@ -122,6 +123,7 @@ class IngestConfig(Section):
     """
 
     label: str = pydantic.Field(default="label", min_length=1)
+    task: Literal["classification", "regression"] = "classification"
     classes: tuple[str, ...] = ()
     holdout_share: float = pydantic.Field(default=0.5, gt=0, lt=1)
     salt: str = "assay"
@@ -135,6 +137,12 @@ class IngestConfig(Section):
     sources: dict[Annotated[str, pydantic.Field(pattern=rf"^{NAME.pattern}$")], SourceRule] = pydantic.Field(
         default_factory=dict
     )
+
+    @pydantic.model_validator(mode="after")
+    def _classes_of_a_classification(self) -> IngestConfig:
+        if self.classes and self.task == "regression":
+            raise ValueError("no classes where the task is regression")
+        return self
 
     @pydantic.field_validator("latest")
     @classmethod

@@ -23,7 +23,8 @@ class TrainConfig(Section):
 
     Fields:
         model: member of ``models``.
-        method: member of ``train``: ``cross_entropy``, ``huber``, ``adversarial``.
+        method: member of ``train``: ``cross_entropy``, ``huber``, ``adversarial``; where the label is a quantity,
+            ``squared_error`` or ``huber_regression``.
         threat: what an adversarial method defends against, ``norm:epsilon``.
         bounds: the box of valid inputs, one pair for all features. None takes [0, 1] when all training records lie
             in it; for other tables, the least and greatest value of all columns, rounded outwards by one to two

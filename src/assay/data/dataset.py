@@ -18,7 +18,7 @@ from assay.data.merkle import block_digests, merkle_root
 from assay.data.stream import DatasetReader, RecordList, writing
 from assay.errors import UnfitInput
 
-__all__ = ["KEYS", "Dataset", "column_of", "concat", "features", "labels", "record_list_root"]
+__all__ = ["KEYS", "Dataset", "column_of", "concat", "features", "labels", "quantities", "record_list_root"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Dataset:
 
     Fields:
         table: columns ``batch`` (dictionary of text, ``<source>/<batch>``), ``row`` (int64), features, ``label``
-            (int64 in [0, classes)), and maybe ``weight``; in canonical order.
+            (int64 in [0, classes), or float64 where there are no classes), and maybe ``weight``; in canonical order.
         manifest: agrees with the table.
     """
 
@@ -40,13 +40,13 @@ class Dataset:
 
         Args:
             table: the columns named above, in any row order; record ids unique.
-            classes: names of the classes.
+            classes: names of the classes; none where the label is a quantity.
             history: where the records came from; the counts of ``sources`` are recomputed from the table.
 
         Raises:
             UnfitInput: a missing column, a record id twice, or a label outside the classes.
         """
-        table = typed(table)
+        table = typed(table, classes)
         table = table.take(pa.array(records.sort_order(table))).combine_chunks()
         account = Account(classes)
         account.add(table)
@@ -151,8 +151,24 @@ def features(dataset: Dataset) -> npt.NDArray[np.float32]:
 
 
 def labels(dataset: Dataset) -> npt.NDArray[np.int64]:
-    """Labels, (N,) int64."""
+    """Labels, (N,) int64.
+
+    Raises:
+        UnfitInput: the labels are quantities.
+    """
+    dataset.manifest.content.require_classes("labels")
     return np.asarray(dataset.table["label"].to_numpy(), dtype=np.int64)
+
+
+def quantities(dataset: Dataset) -> npt.NDArray[np.float64]:
+    """Labels that are quantities, (N,) float64.
+
+    Raises:
+        UnfitInput: the labels are classes.
+    """
+    if not dataset.manifest.content.regression:
+        raise UnfitInput("labels", "classes", "quantities", "Ingest the records with task: regression.")
+    return np.asarray(dataset.table["label"].to_numpy(), dtype=np.float64)
 
 
 def _images(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:

@@ -74,7 +74,7 @@ class Account:
             table: as `typed` gives it; the same columns every time.
 
         Raises:
-            UnfitInput: a record id twice or out of order, or a label outside the classes.
+            UnfitInput: a record id twice or out of order, or a label outside the classes, or not finite.
         """
         self.columns = self.columns or tuple(column_of(column) for column in table.schema)
         self._require_order(table)
@@ -142,6 +142,10 @@ class Account:
     def _require_labels(self, table: pa.Table) -> None:
         label, count = table["label"], len(self.classes)
         values = label.to_numpy()
+        if not count and pa.types.is_floating(label.type):
+            if label.null_count or not np.isfinite(values).all():
+                raise UnfitInput("label", "a value that is missing or not finite", "finite numbers")
+            return
         if label.null_count or (len(values) and not (values.min() >= 0 and values.max() < count)):
             raise UnfitInput("label", "values outside the classes", f"int64 in [0, {count})")
 
@@ -156,8 +160,10 @@ def batch_codes(table: pa.Table) -> tuple[list[str], npt.NDArray[np.int64]]:
     return batch.dictionary.to_pylist(), codes.astype(np.int64)
 
 
-def typed(table: pa.Table) -> pa.Table:
+def typed(table: pa.Table, classes: Sequence[str]) -> pa.Table:
     """A table with its columns in the order and types of a dataset, its records where they were.
+
+    Labels are int64, the numbers of classes; where there are no classes and they are floats, float64.
 
     Raises:
         UnfitInput: a column is missing.
@@ -171,7 +177,8 @@ def typed(table: pa.Table) -> pa.Table:
     batch = pa.chunked_array(table["batch"].cast(pa.string()).chunks, pa.string()).combine_chunks()
     table = table.set_column(0, "batch", (batch if isinstance(batch, pa.Array) else batch.chunk(0)).dictionary_encode())
     table = table.set_column(1, "row", table["row"].cast(pa.int64()))
-    return table.set_column(table.column_names.index("label"), "label", table["label"].cast(pa.int64()))
+    kind = pa.float64() if not classes and pa.types.is_floating(table["label"].type) else pa.int64()
+    return table.set_column(table.column_names.index("label"), "label", table["label"].cast(kind))
 
 
 def column_of(column: pa.Field) -> Column:

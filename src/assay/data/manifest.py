@@ -34,7 +34,7 @@ class Content:
 
     Fields:
         columns: in order; ``batch`` and ``row`` first, then features, ``label``, and maybe ``weight``.
-        classes: names of the classes; label ``k`` is ``classes[k]``.
+        classes: names of the classes; label ``k`` is ``classes[k]``. None where the label is a quantity.
         records: how many.
         merkle_root: hexadecimal root over blocks of ``block_rows`` rows, records in canonical order.
     """
@@ -44,6 +44,20 @@ class Content:
     records: int
     merkle_root: str
     block_rows: int = BLOCK_ROWS
+
+    @property
+    def regression(self) -> bool:
+        """The label is a quantity."""
+        return not self.classes and any(column.name == "label" and column.type == "double" for column in self.columns)
+
+    def require_classes(self, who: str) -> None:
+        """Refuse records whose label is a quantity, for what asks for classes.
+
+        Raises:
+            UnfitInput: names who asks.
+        """
+        if self.regression:
+            raise UnfitInput(f"{who}: label", "a quantity", "classes", "This works on records of classes alone.")
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class DatasetReader:
         if not parts:
             raise UnfitInput(str(self.folder / DATA), "no Parquet file", f"{DATA}/*.parquet")
         for part in parts:
-            tables = map(typed, tables_of(part))
+            tables = (typed(table, self.manifest.content.classes) for table in tables_of(part))
             while True:
                 try:
                     table = next(tables, None)
@@ -134,7 +134,7 @@ class DatasetWriter:
         Raises:
             UnfitInput: a record id twice or out of order, a label outside the classes, or other columns than before.
         """
-        table = typed(table)
+        table = typed(table, self.account.classes)
         if self._waiting and table.schema != self._waiting[0].schema:
             raise UnfitInput("table", f"columns {table.schema.names}", "the same columns and types in every table")
         self.account.add(table)
@@ -176,7 +176,8 @@ class DatasetWriter:
     def _write(self, rows: int) -> None:
         """One part of the first of the rows that wait."""
         waiting = pa.concat_tables(self._waiting).unify_dictionaries()
-        part = typed(waiting.slice(0, rows)).combine_chunks()  # anew, for a dictionary of this part's batches alone
+        part = typed(waiting.slice(0, rows), self.account.classes)  # anew, for a dictionary of its batches alone
+        part = part.combine_chunks()
         path = self.folder / DATA / f"part-{self._number:05d}.parquet"
         pq.write_table(part, path, compression="zstd")
         self._number += 1

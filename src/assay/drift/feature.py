@@ -74,7 +74,7 @@ def pairs(reference: Dataset, current: Dataset) -> Iterator[Pair]:
         before, now = reference.table[name], current.table[name]
         if isinstance(before.type, pa.FixedShapeTensorType):
             yield from _images(name, before, now)
-        elif name == LABEL:
+        elif name == LABEL and first.classes:
             classes = np.array(first.classes)
             yield Pair(name, "category", classes[before.to_numpy()], classes[now.to_numpy()])
         else:

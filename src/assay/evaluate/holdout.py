@@ -12,7 +12,7 @@ import numpy.typing as npt
 from assay import canonical
 from assay.config.evaluate import EvaluateConfig
 from assay.constraints import Constraints, bind
-from assay.data.dataset import Dataset, features, labels
+from assay.data.dataset import Dataset, features, labels, quantities
 from assay.data.manifest import Manifest
 from assay.data.parquet import table_in
 from assay.data.place import folder_at
@@ -34,13 +34,18 @@ class Holdout:
         dataset: verified against its manifest.
         rows: positions in the dataset of the records that are measured, ascending.
         x: (N, ...) float32.
-        y: (N,) int64.
+        y: (N,) int64; without meaning where the label is a quantity, see `targets`.
     """
 
     dataset: Dataset
     rows: npt.NDArray[np.int64]
     x: npt.NDArray[np.float32]
     y: npt.NDArray[np.int64]
+
+    @property
+    def targets(self) -> npt.NDArray[np.float64]:
+        """The quantities of the records that are measured, (N,)."""
+        return quantities(self.dataset)[self.rows]
 
     @property
     def record_ids(self) -> list[str]:
@@ -61,6 +66,8 @@ def read_holdout(path: Path, limit: int, seed: int) -> Holdout:
     rows = np.arange(len(dataset))
     if 0 < limit < len(rows):
         rows = np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
+    if dataset.manifest.content.regression:
+        return Holdout(dataset, rows, features(dataset)[rows], np.full(len(rows), -1))
     return Holdout(dataset, rows, features(dataset)[rows], labels(dataset)[rows])
 
 

@@ -74,6 +74,10 @@ def prepare(
     if config.black_box is not None:
         raise UnfitInput("evaluate.black_box", "settings of a black box", "none for a model folder")
     candidate = load_model(model)
+    if candidate.spec.regression:
+        raise UnfitInput(f"model {model}", "a model of quantities", "a model of classes", "Evaluate it on one machine.")
+    if config.regression is not None:
+        raise UnfitInput("evaluate.regression", "settings of a regression", "none for a model of classes")
     data = read_holdout(holdout, config.limit, config.seed)
     require_fit(data, candidate.spec)
     plan = make_plan(config, candidate.spec, constraints_of(config, data))

@@ -13,6 +13,7 @@ from assay.evaluate.conclude import Places, conclude
 from assay.evaluate.how import Begun
 from assay.evaluate.measured import measure_all
 from assay.evaluate.prepare import prepare
+from assay.evaluate.regression import evaluate_regression, gives_quantities
 from assay.models.fit import deterministic
 
 __all__ = ["evaluate", "evaluate_json"]
@@ -48,6 +49,10 @@ def evaluate(
         UnfitInput: a broken model or dataset, records that do not fit the model, an epsilon that does not fit the box.
         Refused: a model that does not replay its golden outputs, or a champion whose promotion does not verify.
     """
+    if gives_quantities(model):
+        return evaluate_regression(
+            model, holdout, config, evidence=evidence, outcomes=outcomes, page=page, target=target, run=run
+        )
     begun = Begun()
     with lineage.step("evaluate", run) as record, deterministic(1):
         prepared = prepare(model, holdout, config, target, record)

@@ -71,6 +71,7 @@ def filter_poison(
     with lineage.step("filter_poison", run) as record:
         built = members(config.detectors)
         given = Dataset.load(dataset)
+        given.manifest.content.require_classes("filter")
         record.uses(given, "training")
         trusted = Dataset.load(calibration) if calibration is not None else None
         if trusted is not None:

@@ -251,6 +251,8 @@ def worst(findings: Sequence[Finding], about: str) -> Finding:
 
 def more_records(found: Estimate, bar: float, above: bool = True) -> str:
     """How many records would settle it that a share is above (or below) a bar, were the share measured the true one."""
+    if found.method.startswith("empirical-bernstein"):  # in units of the label: no share
+        return ""
     share, edge = (found.value, bar) if above else (1 - found.value, 1 - bar)
     if not (0 < edge < 1 and 0 <= share <= 1):
         return ""

@@ -84,7 +84,10 @@ def plain_table(table: pa.Table, config: IngestConfig, batch: str) -> pa.Table:
     """
     features = require_columns(table.column_names, config, batch)
     columns = {name: _plain(table[name], f"batch {batch}: column {name!r}") for name in features}
-    return pa.table({**columns, "label": _label(table[config.label], f"batch {batch}: column {config.label!r}")})
+    label, where = table[config.label], f"batch {batch}: column {config.label!r}"
+    return pa.table(
+        {**columns, "label": _quantity(label, where) if config.task == "regression" else _label(label, where)}
+    )
 
 
 def _plain(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
@@ -105,6 +108,16 @@ def _plain(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
         return column.cast(pa.timestamp(kind.unit, "UTC"))
     fix = "Write images as Arrow tensors of fixed shape." if pa.types.is_nested(kind) else ""
     raise UnfitInput(where, str(kind), "a number, boolean, timestamp, text or tensor of fixed shape", fix)
+
+
+def _quantity(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    """Labels as float64."""
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise UnfitInput(where, str(column.type), "numbers, for a regression")
+    try:
+        return column.cast(pa.float64())
+    except pa.ArrowInvalid as error:
+        raise UnfitInput(where, f"{column.type}: {error}", "numbers that a float64 holds") from error
 
 
 def _label(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:

@@ -80,22 +80,37 @@ def positions_of(batches: Iterable[Spool], classes: Sequence[str]) -> set[int]:
 
 
 def with_keys(name: str, rows: pa.Table, classes: Sequence[str], order: Sequence[str]) -> pa.Table:
-    """Rows of a batch with the column ``batch`` in front and labels as int64 positions.
+    """Rows of a batch with the column ``batch`` in front and labels as int64 positions, or as float64 quantities.
 
     Args:
         name: ``<source>/<batch>``.
         rows: of the batch.
-        classes: from `classes_of`.
+        classes: from `classes_of`; none for a regression.
         order: of the features.
+
+    Raises:
+        UnfitInput: a label that is no number, for a regression.
     """
+    label = _numbered(rows["label"], classes) if classes else _quantities(rows["label"], name)
+    batch = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows.num_rows, np.int32)), pa.array([name]))
+    columns = {column: rows[column] for column in order}
+    return pa.table({"batch": batch, "row": rows["row"], **columns, "label": label})
+
+
+def _numbered(column: pa.ChunkedArray, classes: Sequence[str]) -> npt.NDArray[np.int64]:
     positions = _positions(classes)
-    label = rows["label"].combine_chunks().dictionary_encode()
+    label = column.combine_chunks().dictionary_encode()
     if isinstance(label, pa.ChunkedArray):
         label = label.combine_chunks()
     lookup: npt.NDArray[np.int64] = np.array([positions[str(text)] for text in label.dictionary.to_pylist()], np.int64)
-    batch = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows.num_rows, np.int32)), pa.array([name]))
-    columns = {column: rows[column] for column in order}
-    return pa.table({"batch": batch, "row": rows["row"], **columns, "label": lookup[label.indices.to_numpy()]})
+    return np.asarray(lookup[label.indices.to_numpy()], dtype=np.int64)
+
+
+def _quantities(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.float64())
+    except pa.ArrowInvalid as error:
+        raise UnfitInput(f"batch {name}: label", str(error), "numbers, for a regression") from error
 
 
 def _positions(classes: Sequence[str]) -> dict[str, int]:

@@ -80,13 +80,14 @@ def divide(taken: Taken, config: IngestConfig, places: Mapping[str, Path | None]
 class _Division:
     def __init__(self, taken: Taken, config: IngestConfig, places: Mapping[str, Path | None], files: ExitStack) -> None:
         self.taken, self.config = taken, config
-        self.classes = classes_of(taken.read, config.classes)
+        quantity = config.task == "regression"
+        self.classes = () if quantity else classes_of(taken.read, config.classes)
         self.order = list(taken.read[0].features)
         trusted = {batch.delivery.name for batch in taken.batches if batch.source.trust == "trusted"}
         ordered = sorted(taken.read, key=lambda rows: rows.name.encode())
         self.reference = [rows for rows in ordered if rows.name in trusted]
         self.pool = [rows for rows in ordered if rows.name not in trusted]
-        if self.pool and len(positions_of(self.pool, self.classes)) < 2:
+        if self.pool and not quantity and len(positions_of(self.pool, self.classes)) < 2:
             raise UnfitInput("label", "one class in the sources to train on", "at least two classes")
         self.findings = FindingList()
         self.index: ContentIndex | None = None

@@ -29,7 +29,7 @@ class Spool:
         name: ``<source>/<batch>``.
         schema: of every table: ``row``, features, ``label``.
         rows: how many fit; refused: how many do not.
-        labels: the distinct ones, as text, in the order they came in.
+        labels: the distinct ones, as text, in the order they came in; none where they are quantities.
         raw: file of JSON lines of the refused rows; see `rows.raw_bytes`.
     """
 
@@ -90,7 +90,7 @@ class Spool:
     def _note(self, rows: Rows) -> None:
         self.rows += rows.table.num_rows
         self.refused += len(rows.refused)
-        if "label" in rows.table.column_names:
+        if "label" in rows.table.column_names and not pa.types.is_floating(rows.table.schema.field("label").type):
             self.labels |= dict.fromkeys(map(str, pc.unique(rows.table["label"]).to_pylist()))
         for name, known in self._usable.items():
             self._usable[name] = known or _usable(rows.table[name])

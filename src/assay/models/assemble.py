@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from assay import catalog
-from assay.errors import AssayError, Refused
+from assay.errors import AssayError, Refused, UnfitInput
 from assay.models.spec import Architecture, ModelSpec, Preprocessing
 
-__all__ = ["Classifier", "assemble"]
+__all__ = ["Classifier", "assemble", "rescale_output"]
 
 
 class Classifier(nn.Module):
-    """A network behind its preprocessing: raw inputs (N, ...) in the box to logits (N, K).
+    """A network behind its preprocessing: raw inputs (N, ...) in the box to logits (N, K), or one quantity (N, 1).
 
     The means and scales are buffers, so they move and change type with the model, but no part of its state dict:
     ``model.json`` holds them, once.
@@ -55,8 +55,22 @@ def assemble(spec: ModelSpec, *, seed: int = 0, allowed: Collection[str] = ()) -
     builder = _builder(spec.architecture, allowed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network: nn.Module = builder.build(_plain(spec.input_shape), len(spec.classes))
+        network: nn.Module = builder.build(_plain(spec.input_shape), spec.outputs)
         return Classifier(network, spec.preprocessing, len(spec.input_shape))
+
+
+def rescale_output(model: Classifier, mean: float, scale: float) -> None:
+    """Make a network that gives z give ``mean + scale z``, in place: in its last layer, so that no format knows of it.
+
+    Raises:
+        UnfitInput: the last layer is not a dense one.
+    """
+    last = [module for module in model.network.modules() if not list(module.children())][-1]
+    if not isinstance(last, nn.Linear):
+        raise UnfitInput("architecture", f"a network that ends in {type(last).__name__}", "one that ends in a Linear")
+    with torch.no_grad():
+        last.weight.copy_(last.weight.double() * scale)
+        last.bias.copy_(last.bias.double() * scale + mean)
 
 
 def _builder(architecture: Architecture, allowed: Collection[str]) -> Any:

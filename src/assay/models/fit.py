@@ -26,6 +26,8 @@ class Method(Protocol):
 
     Attributes:
         defends: whether the loss is that of attacked inputs, so that the model was trained against the threat.
+        task: what the labels are. Left out it is ``classification``: y are the numbers of classes. A ``regression``
+            has y (N,) floating point, in units of their spread, and a model that gives (N, 1).
     """
 
     defends: ClassVar[bool]
@@ -50,7 +52,7 @@ class Examples:
     """What is learned from, all on one device.
 
     Fields:
-        x: (N, ...) float32. y: (N,) int64. weight: (N,) float32 with mean 1.
+        x: (N, ...) float32. y: (N,) int64, or float32 quantities. weight: (N,) float32 with mean 1.
     """
 
     x: torch.Tensor

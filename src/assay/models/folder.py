@@ -40,7 +40,8 @@ class LoadedModel:
     """A model ready to be measured.
 
     Fields:
-        module: raw inputs (N, *input_shape) to logits (N, K); float32, on the CPU, in eval mode, parameters frozen.
+        module: raw inputs (N, *input_shape) to logits (N, K), or quantities (N, 1); float32, on the CPU, in eval mode,
+            parameters frozen.
         spec: the content of ``model.json``.
         digest: of the folder.
     """
@@ -162,7 +163,7 @@ def _golden_bytes(module: Classifier, inputs: npt.NDArray[np.float32]) -> bytes:
 
 
 def _read_golden(path: Path, spec: ModelSpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    widths = {"input": math.prod(spec.input_shape), "logits": len(spec.classes)}
+    widths = {"input": math.prod(spec.input_shape), "logits": spec.outputs}
     schema = pa.schema([(name, pa.list_(pa.float32(), width)) for name, width in widths.items()])
     try:
         file = pq.ParquetFile(path)

@@ -88,7 +88,8 @@ class ModelSpec(Section):
         architecture: how to build the network.
         input_shape: of one example: (columns,) or (channels, height, width).
         bounds: the box of valid inputs: least and greatest value of every feature.
-        classes: names, in the order of the logits; at least two.
+        classes: names, in the order of the logits, at least two; none of a regression, whose one output is in units
+            of the label.
         preprocessing: inside the model, so that attacks work on raw inputs.
         trained: where the weights come from.
     """
@@ -96,13 +97,25 @@ class ModelSpec(Section):
     architecture: Architecture
     input_shape: tuple[int, ...] = pydantic.Field(min_length=1, max_length=3)
     bounds: tuple[float, float] = (0.0, 1.0)
-    classes: tuple[str, ...] = pydantic.Field(min_length=2)
+    classes: tuple[str, ...]
     preprocessing: Preprocessing
     trained: Trained
+
+    @property
+    def regression(self) -> bool:
+        """The model gives a quantity."""
+        return not self.classes
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the network gives of a record: one logit a class, or the quantity."""
+        return len(self.classes) or 1
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> ModelSpec:
         channels = self.input_shape[0]
+        if len(self.classes) == 1:
+            raise ValueError("classes are at least two, or none for a regression")
         if len(self.input_shape) == 2 or min(self.input_shape) < 1:
             raise ValueError("input_shape is (columns,) or (channels, height, width), each at least 1")
         if not self.bounds[0] < self.bounds[1]:

@@ -83,6 +83,7 @@ def sanitize(
     """
     with lineage.step("sanitize", run) as record, ExitStack() as files:
         given = DatasetReader(dataset)
+        given.manifest.content.require_classes("sanitize")
         record.uses(given, "training")
         trusted = Dataset.load(calibration) if calibration is not None else None
         if trusted is not None:

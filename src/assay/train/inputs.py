@@ -7,13 +7,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from assay.data.dataset import Dataset, features, labels
+from assay.data.dataset import Dataset, features, labels, quantities
 from assay.errors import UnfitInput
 from assay.models.spec import Preprocessing
 
 GREATEST_WEIGHT = 100.0
 
-__all__ = ["bounds_of", "preprocessing_of", "training_arrays", "weights_of"]
+__all__ = ["bounds_of", "preprocessing_of", "quantity_arrays", "training_arrays", "weights_of"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,6 +35,22 @@ def training_arrays(dataset: Dataset) -> tuple[Floats, npt.NDArray[np.int64], Fl
             f"only class {dataset.manifest.content.classes[int(present[0])]!r}",
             "records of at least two classes",
         )
+    return x, y, weights_of(dataset)
+
+
+def quantity_arrays(dataset: Dataset) -> tuple[Floats, npt.NDArray[np.float64], Floats]:
+    """Inputs (N, ...), labels (N,) that are quantities, and weights (N,) with mean 1.
+
+    Raises:
+        UnfitInput: fewer than two records, labels that are all the same, features that are not finite, or weights out
+            of range.
+    """
+    if len(dataset) < 2:
+        raise UnfitInput("training records", f"{len(dataset)}", "at least two")
+    x, y = features(dataset), quantities(dataset)
+    require_finite(dataset, x)
+    if not y.std() > 0:
+        raise UnfitInput("training records", f"the label {y[0]:g} alone", "labels that differ")
     return x, y, weights_of(dataset)
 
 

@@ -12,24 +12,25 @@ import numpy.typing as npt
 import torch
 
 from assay import canonical, catalog, lineage, versions
+from assay.bernstein import mean_error
 from assay.config.base import parse
 from assay.config.train import TrainConfig
 from assay.data.dataset import Dataset, features
 from assay.errors import UnfitInput
 from assay.estimate import Estimate, proportion
-from assay.models.assemble import Classifier, assemble
+from assay.models.assemble import Classifier, assemble, rescale_output
 from assay.models.checkpoint import Checkpoint
 from assay.models.fit import Examples, Method, Optimisation, deterministic, fit
 from assay.models.folder import GOLDEN_RECORDS, save_model
 from assay.models.record import put_model
 from assay.models.spec import ModelSpec, Trained
 from assay.threat import ThreatModel
-from assay.train.inputs import bounds_of, preprocessing_of, require_finite, training_arrays
+from assay.train.inputs import bounds_of, preprocessing_of, quantity_arrays, require_finite, training_arrays
 
 __all__ = ["train"]
 
 Floats = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 
 def train(
@@ -46,8 +47,9 @@ def train(
 
     Returns:
         ``model {path, digest}, dataset {digest, content_digest}, method, threat, epochs, final_loss, train_accuracy
-        {value, low, high, n, confidence}, seconds``. Equal inputs give an equal digest on one machine kind; the time
-        is in nothing that is digested.
+        {value, low, high, n, confidence}, seconds``; for a regression ``train_error`` in its place, the mean absolute
+        error, with errors counted up to the range of the labels. Equal inputs give an equal digest on one machine
+        kind; the time is in nothing that is digested.
 
     Raises:
         UnfitInput: a dataset that nothing can be learned from; see `training_arrays` and `bounds_of`.
@@ -56,15 +58,17 @@ def train(
         started = time.monotonic()
         records = Dataset.load(dataset)
         record.uses(records, "training")
-        arrays = training_arrays(records)
+        regression = records.manifest.content.regression
+        arrays = quantity_arrays(records) if regression else training_arrays(records)
         golden = _golden(records, calibration, record)
-        module, spec, losses, accuracy = _fit(records, arrays, config)
+        module, spec, losses, fitted = _fit(records, arrays, config)
+        how_well = "train_error" if regression else "train_accuracy"
         save_model(model, module, spec, golden)
         digest = put_model(record, model, spec)
         if (checkpoint := _checkpoint(spec)) is not None:
             checkpoint.remove()
         record.params |= {"method": spec.trained.method, "threat": spec.trained.threat, "epochs": config.epochs}
-        record.metrics |= {"final_loss": losses[-1], "train_accuracy": accuracy.value}
+        record.metrics |= {"final_loss": losses[-1], how_well: fitted.value}
     return {
         "model": {"path": str(model), "digest": digest},
         "dataset": {"digest": spec.trained.dataset, "content_digest": spec.trained.content_digest},
@@ -72,7 +76,7 @@ def train(
         "threat": spec.trained.threat,
         "epochs": config.epochs,
         "final_loss": losses[-1],
-        "train_accuracy": accuracy.to_json(),
+        how_well: fitted.to_json(),
         "seconds": time.monotonic() - started,
     }
 
@@ -80,9 +84,9 @@ def train(
 def _fit(
     records: Dataset, arrays: tuple[Floats, Labels, Floats], config: TrainConfig
 ) -> tuple[Classifier, ModelSpec, list[float], Estimate]:
-    """The trained module, its spec, the loss of every epoch, and the accuracy on the training records."""
+    """The trained module, its spec, the loss of every epoch, and how well it fits the training records."""
     x, y, weight = arrays
-    method: Method = catalog.build("train", config.method.name, config.method.settings)
+    method = _method(config, records.manifest.content.regression)
     threat = ThreatModel.parse(config.threat, bounds_of(x, config.bounds))
     device = _device(config)
     document = {
@@ -105,9 +109,28 @@ def _fit(
     }
     spec = parse(ModelSpec, document, "model")
     module = assemble(spec, seed=config.seed).to(device)
-    examples = Examples(*(torch.from_numpy(values.copy()).to(device) for values in (x, y, weight)))
+    middle, spread = (float(y.mean()), float(y.std())) if spec.regression else (0.0, 1.0)
+    learned = ((y - middle) / spread).astype(np.float32) if spec.regression else y.copy()
+    examples = Examples(*(torch.from_numpy(values).to(device) for values in (x.copy(), learned, weight.copy())))
     losses = fit(module, examples, method, threat, _optimisation(config), _checkpoint(spec))
-    return module, spec, losses, _accuracy(module, examples)
+    if not spec.regression:
+        return module, spec, losses, _accuracy(module, examples)
+    rescale_output(module, middle, spread)
+    return module, spec, losses, _error(module, examples.x, y)
+
+
+def _method(config: TrainConfig, regression: bool) -> Method:
+    """The configured method, when it learns what the labels are."""
+    method: Method = catalog.build("train", config.method.name, config.method.settings)
+    if (getattr(method, "task", "classification") == "regression") != regression:
+        labels = "quantities" if regression else "classes"
+        fit_for = [name for name in catalog.names("train") if _regresses(name) == regression]
+        raise UnfitInput("train.method", f"{config.method.name}, and labels that are {labels}", " or ".join(fit_for))
+    return method
+
+
+def _regresses(name: str) -> bool:
+    return getattr(catalog.member("train", name), "task", "classification") == "regression"
 
 
 def _checkpoint(spec: ModelSpec) -> Checkpoint | None:
@@ -130,6 +153,12 @@ def _accuracy(module: Classifier, examples: Examples) -> Estimate:
     with torch.no_grad():
         logits = torch.cat([module(part) for part in torch.split(examples.x, 256)])
     return proportion(int((logits.argmax(1) == examples.y).sum()), len(examples.y))
+
+
+def _error(module: Classifier, x: torch.Tensor, y: Labels) -> Estimate:
+    with torch.no_grad():
+        said = torch.cat([module(part) for part in torch.split(x, 256)])[:, 0].double().cpu().numpy()
+    return mean_error(np.abs(said - y), float(y.max() - y.min()))
 
 
 def _golden(records: Dataset, calibration: Path | None, record: lineage.StepRecord) -> Floats:

@@ -13,8 +13,7 @@ __all__ = ["WorstCaseError"]
 class WorstCaseError:
     """A regression model's mean error at the worst point of the threat is at most ``value``, in units of the label.
 
-    Reads ``worst_case_error``. Where its interval cannot be made again from integers it must have the confidence that
-    the attempt asks for.
+    Reads ``worst_case_error/<threat>``, whose upper end is proven, or ``mae`` where no threat is named.
 
     Example:
         {rule: worst_case_error, threat: "linf:0.1", value: 0.5, severity: advisory}
@@ -35,4 +34,5 @@ class WorstCaseError:
 
     def __call__(self, case: Case) -> Finding:
         """Ask the rule."""
-        return stay(case, estimate_name("worst_case_error", self.threat), self.value)
+        name = estimate_name("worst_case_error", self.threat) if self.threat else "mae"
+        return stay(case, name, self.value)

@@ -67,6 +67,10 @@ def _typed(block: Block, kinds: dict[str, str], config: IngestConfig) -> Rows:
         table[name] = _feature(cells[name], kind, config, faults)
     labels = cells[config.label]
     faults[_missing(labels, config) & (faults == "")] = "missing_label"
+    if config.task == "regression":
+        labels = _feature(labels, "number", config, faults)
+        finite = np.isfinite(labels.to_numpy(zero_copy_only=False))
+        faults[~finite & (faults == "")] = "label_not_finite"
     bad = np.flatnonzero(faults != "")
     refused = [*block.refused, *(block.refusal(int(place), str(faults[place])) for place in bad)]
     good = pa.table({**table, "label": labels})

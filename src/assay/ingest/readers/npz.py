@@ -26,20 +26,24 @@ __all__ = ["Npz"]
 
 @dataclass(frozen=True)
 class Npz:
-    """Reads ``.npz`` with ``x`` (N, ...) numbers and ``y`` (N,) integers or text."""
+    """Reads ``.npz`` with ``x`` (N, ...) numbers and ``y`` (N,) integers or text; for a regression, numbers."""
 
     endings: ClassVar[tuple[str, ...]] = (".npz",)
 
     def chunks(self, delivery: Delivery, config: IngestConfig) -> Iterator[Rows]:
         """Read a batch, in one piece; see `Reader.chunks`."""
         x, y = _arrays(delivery.path, config.limits)
-        if y.ndim != 1 or y.dtype.kind not in "iubU":
-            raise UnfitInput(f"{delivery.path}: y", f"{y.dtype} of shape {y.shape}", "(N,) integers or text")
+        quantity = config.task == "regression"
+        if y.ndim != 1 or y.dtype.kind not in ("iuf" if quantity else "iubU"):
+            need = "(N,) numbers" if quantity else "(N,) integers or text"
+            raise UnfitInput(f"{delivery.path}: y", f"{y.dtype} of shape {y.shape}", need)
+        if quantity and not np.isfinite(y).all():
+            raise UnfitInput(f"{delivery.path}: y", "values that are not finite", "finite numbers")
         if not 0 < len(x) == len(y) <= config.limits.rows:
             raise UnfitInput(str(delivery.path), f"{len(x)} x and {len(y)} y", f"as many, 1 to {config.limits.rows}")
         columns = tensor_or_columns(delivery.name, x)
         require_columns([*columns, config.label], config, delivery.name)
-        labels = pa.array(y.astype(np.str_ if y.dtype.kind in "bU" else np.int64))
+        labels = pa.array(y.astype(np.float64 if quantity else np.str_ if y.dtype.kind in "bU" else np.int64))
         yield Rows(pa.table({"row": pa.array(np.arange(len(x)), pa.int64()), **columns, "label": labels}))
 
 

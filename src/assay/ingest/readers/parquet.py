@@ -45,13 +45,16 @@ class Parquet:
 def _rows(part: pa.Table, first: int, config: IngestConfig, name: str) -> Rows:
     table = plain_table(part, config, name)
     table = table.add_column(0, "row", pa.array(np.arange(first, first + table.num_rows), pa.int64()))
-    unlabelled = table["label"].is_null().to_numpy()
-    late = _late(table, config.latest) & ~unlabelled
+    faults = np.full(table.num_rows, "", dtype=object)
+    faults[_late(table, config.latest)] = "future_time"
+    if config.task == "regression":
+        faults[~np.isfinite(table["label"].to_numpy())] = "label_not_finite"
+    faults[table["label"].is_null().to_numpy()] = "missing_label"
     refused = [
-        Refusal(first + place, 0, "missing_label" if unlabelled[place] else "future_time", fetch_row(table, place))
-        for place in np.flatnonzero(unlabelled | late).tolist()
+        Refusal(first + place, 0, str(faults[place]), fetch_row(table, place))
+        for place in np.flatnonzero(faults != "").tolist()
     ]
-    return Rows(table.filter(pa.array(~(unlabelled | late))) if refused else table, tuple(refused))
+    return Rows(table.filter(pa.array(faults == "")) if refused else table, tuple(refused))
 
 
 def _late(table: pa.Table, latest: str) -> npt.NDArray[np.bool_]:
