@@ -133,3 +133,30 @@ def test_hostile_files_are_refused(tmp_path):
     (tmp_path / "outside.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(AssayError, match="outside"):
         read_onnx(tmp_path / "outside.onnx")
+
+
+def test_one_output_is_a_quantity(workspace, tmp_path):
+    import pyarrow as pa
+    from model_cases import history
+
+    from assay.data.dataset import Dataset
+
+    workspace.initialise()
+    chain = [("Gemm", [".", "A", "a"], {}), ("Relu", ["."], {}), ("Gemm", [".", "c", "d"], {})]
+    path = write(tmp_path / "m.onnx", chain, c=DRAW.normal(size=(6, 1)), d=np.array([30.0]))
+    x = DRAW.uniform(0, 1, (60, 4)).astype(np.float32)
+    keys = {"batch": pa.array(["clinic/a"] * 60, pa.string()), "row": pa.array(np.arange(60), pa.int64())}
+    table = pa.table({**keys, **{f"x{at}": x[:, at] for at in range(4)}, "label": x[:, 0].astype(np.float64)})
+    Dataset.make(table, [], history()).save(tmp_path / "golden")
+    words = [str(path), "--golden", str(tmp_path / "golden"), "--out", str(tmp_path / "out")]
+    assert main.run(["import-model", *words]) == 0
+    model = load_model(tmp_path / "out")
+    assert model.spec.regression
+    need = ReferenceEvaluator(str(path)).run(None, {"x": x})[0]
+    np.testing.assert_allclose(model.module(torch.from_numpy(x)).numpy(), need, rtol=1e-5, atol=1e-4)
+
+
+def test_one_output_behind_softmax_is_refused(tmp_path):
+    chain = [("Gemm", [".", "c"], {}), ("Softmax", ["."], {})]
+    with pytest.raises(Refused, match="one output behind Softmax"):
+        read_onnx(write(tmp_path / "m.onnx", chain, c=DRAW.normal(size=(4, 1))))

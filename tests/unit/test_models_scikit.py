@@ -15,11 +15,19 @@ import pytest
 import skops.io
 import torch
 from evaluate_cases import dataset
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier
-from sklearn.neural_network import MLPClassifier
+from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier
+from sklearn.linear_model import (
+    HuberRegressor,
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    Perceptron,
+    RidgeClassifier,
+)
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, PolynomialFeatures, StandardScaler
+from sklearn.svm import LinearSVR
 
 from assay.cli import main
 from assay.errors import Refused, UnfitInput
@@ -231,3 +239,68 @@ def test_numpy_arrays_of_objects_in_a_file_are_refused(tmp_path):
     with pytest.raises((UnfitInput, Refused)):
         read_skops(tmp_path / "m.skops")
     assert not Path("/tmp/was-unpickled-by-assay").exists()
+
+
+REGRESSORS = {
+    "least squares": lambda: LinearRegression(),
+    "Huber behind a scaler": lambda: make_pipeline(StandardScaler(), HuberRegressor()),
+    "lasso": lambda: Lasso(alpha=0.01),
+    "support vectors": lambda: LinearSVR(),
+    "network behind two scalers": lambda: make_pipeline(
+        MinMaxScaler((-1, 2)), StandardScaler(), MLPRegressor(hidden_layer_sizes=(9, 5), max_iter=60, random_state=0)
+    ),
+}
+
+
+def quantities(path: Path, count: int = 200) -> tuple[Any, Any]:
+    """Records of a quantity as a dataset folder, and as arrays."""
+    import pyarrow as pa
+    from model_cases import history
+
+    from assay.data.dataset import Dataset
+
+    x, _ = records(count=count)
+    y = 100 + 50 * x[:, 0].astype(np.float64) - 20 * x[:, 1]
+    keys = {"batch": pa.array(["clinic/a"] * count, pa.string()), "row": pa.array(np.arange(count), pa.int64())}
+    table = pa.table({**keys, **{f"x{at}": x[:, at] for at in range(4)}, "label": y})
+    Dataset.make(table, [], history()).save(path)
+    return x, y
+
+
+@pytest.mark.parametrize("name", REGRESSORS)
+def test_an_imported_regressor_gives_the_quantities_of_the_original(name, folder, capsys):
+    x, y = quantities(folder / "golden")
+    original = REGRESSORS[name]().fit(x, y)
+    skops.io.dump(original, folder / "m.skops")
+    words = [str(folder / "m.skops"), "--golden", str(folder / "golden"), "--out", str(folder / "out"), "--json"]
+    assert main.run(["import-model", *words]) == 0, capsys.readouterr().err
+    model = load_model(folder / "out")
+    assert model.spec.regression
+    fresh = np.random.default_rng(5).uniform(0, 1, (300, 4)).astype(np.float32)
+    said = model.module(torch.from_numpy(fresh))[:, 0].numpy()
+    np.testing.assert_allclose(said, original.predict(fresh.astype(np.float64)), rtol=1e-4, atol=1e-3)
+
+
+def test_regressors_that_are_no_layers_or_give_two_quantities_are_refused(folder):
+    x, y = quantities(folder / "golden")
+    cases = {
+        "trees": (GradientBoostingRegressor(n_estimators=3).fit(x, y), "black box"),
+        "tanh": (MLPRegressor(hidden_layer_sizes=(3,), activation="tanh", max_iter=5).fit(x, y), "with tanh"),
+        "two": (LinearRegression().fit(x, np.c_[y, y]), "2 quantities"),
+    }
+    for name, (model, match) in cases.items():
+        skops.io.dump(model, folder / f"{name}.skops")
+        with pytest.raises(Refused, match=match):
+            read_skops(folder / f"{name}.skops")
+
+
+def test_a_regressor_takes_no_golden_records_of_classes_and_a_classifier_none_of_quantities(folder, capsys):
+    x, y = quantities(folder / "golden")
+    skops.io.dump(LinearRegression().fit(x, y), folder / "r.skops")
+    saved(folder / "c.skops", LogisticRegression())
+    dataset(*records(), classes=3).save(folder / "classes")
+    for model, golden in (("r", "classes"), ("c", "golden")):
+        words = [str(folder / f"{model}.skops"), "--golden", str(folder / golden), "--out", str(folder / "out")]
+        assert main.run(["import-model", *words]) == 2
+        assert "model: classes" in capsys.readouterr().err
+    assert not (folder / "out").exists()

@@ -124,7 +124,7 @@ def import_layers(
 
     Raises:
         UnfitInput: other columns, classes or inputs than the golden dataset has, or weights that are not finite.
-        Refused: another class than the original's for some record.
+        Refused: another class, or quantity, than the original's for some record.
     """
     with lineage.step("import_model", run) as record:
         records = Dataset.load(golden)
@@ -135,7 +135,7 @@ def import_layers(
         state = {f"{1 + 2 * at}.weight": torch.from_numpy(layer) for at, layer in enumerate(layers.weights)}
         state |= {f"{1 + 2 * at}.bias": torch.from_numpy(layer) for at, layer in enumerate(layers.biases)}
         module.network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-        _require_same_classes(module.eval(), layers, inputs)
+        _require_same_answers(module.eval(), layers, inputs)
         save_model(model, module, spec, inputs[:GOLDEN_RECORDS])
         put_model(record, model, spec)
     return _document(model, spec)
@@ -162,10 +162,17 @@ def _spec_of(layers: Layers, records: Dataset, shape: tuple[int, ...], bounds: t
     return parse(ModelSpec, document, "model")
 
 
-def _require_same_classes(module: Classifier, layers: Layers, inputs: npt.NDArray[np.float32]) -> None:
+def _require_same_answers(module: Classifier, layers: Layers, inputs: npt.NDArray[np.float32]) -> None:
     with torch.no_grad():
         said = module(torch.from_numpy(inputs)).numpy()
     need = layers.predicts(inputs)
+    if not layers.classes:
+        away = np.abs(said[:, 0] - need)
+        if not (away <= CLOSE * np.maximum(1, np.abs(need).max())).all():
+            raise Refused(
+                "model", f"quantities up to {away.max():.3g} off the original's", "the same, but for rounding"
+            )
+        return
     top = np.sort(said, axis=1)[:, -2:]
     sure = top[:, 1] - top[:, 0] > CLOSE * np.maximum(1, np.abs(said).max(axis=1))
     wrong = sure & (said.argmax(1) != need)

@@ -61,7 +61,7 @@ class _Chain:
 
 
 def read_onnx(path: Path) -> Layers:
-    """The layers of a classifier in an ONNX file.
+    """The layers of a classifier, or of a regression of one output, in an ONNX file.
 
     Raises:
         UnfitInput: a file that is broken or too large, or ONNX is not installed.
@@ -83,10 +83,11 @@ def read_onnx(path: Path) -> Layers:
         raise Refused(f"model {path}", f"{type(error).__name__}: {error}"[:300], "layers whose sizes fit") from error
     if here != graph.output[0].name:
         raise Refused(f"model {path}", f"an output {graph.output[0].name!r} beside the chain", f"{here!r}")
-    if len(chain.weights[-1]) < 2:
-        raise Refused(f"model {path}", "one output", "one logit a class, at least two")
-    classes = tuple(str(number) for number in range(len(chain.weights[-1])))
-    return Layers(tuple(chain.weights), tuple(chain.biases), classes, (), _predicts(model, inputs[0], path))
+    outputs = len(chain.weights[-1])
+    if outputs == 1 and nodes[-1].op_type == "Softmax":
+        raise Refused(f"model {path}", "one output behind Softmax", "one logit a class, at least two, or a quantity")
+    classes = tuple(str(number) for number in range(outputs)) if outputs > 1 else ()
+    return Layers(tuple(chain.weights), tuple(chain.biases), classes, (), _predicts(model, inputs[0], path, outputs))
 
 
 def _parsed(path: Path) -> Any:
@@ -155,16 +156,18 @@ def _follow(chain: _Chain, node: Any, here: str, held: dict[str, Floats], path: 
     return str(node.output[0])
 
 
-def _predicts(model: Any, name: str, path: Path) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int64]]:
-    def predicts(x: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+def _predicts(model: Any, name: str, path: Path, outputs: int) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]:
+    def predicts(x: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         from onnx.reference import ReferenceEvaluator
 
         try:
             said = np.asarray(ReferenceEvaluator(model).run(None, {name: x})[0])  # type: ignore[index]
         except Exception as error:
             raise UnfitInput(f"model {path}", f"{type(error).__name__}: {error}"[:300], "inputs that fit it") from error
-        if said.ndim != 2 or len(said) != len(x):
-            raise UnfitInput(f"model {path}", f"logits of shape {said.shape}", f"({len(x)}, classes)")
+        if said.shape != (len(x), outputs):
+            raise UnfitInput(f"model {path}", f"outputs of shape {said.shape}", f"({len(x)}, {outputs})")
+        if outputs == 1:
+            return said[:, 0].astype(np.float64)
         return np.asarray(said.argmax(1), dtype=np.int64)
 
     return predicts

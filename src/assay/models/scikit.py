@@ -1,9 +1,9 @@
 """Models of scikit-learn, from the one of its formats that runs no code: a skops file becomes linear or mlp, exactly.
 
-Linear classifiers, and multilayer perceptrons with ReLU, behind any scalers. The scalers and the layers are one affine
-map after the other, so a scaler goes into the weights of the first layer. Trees have no such form; they can be measured
-as a black box. A file that names any type beyond scikit-learn's own is refused before anything is built, and so is a
-pickle, whatever it is called.
+Linear classifiers and regressors, and multilayer perceptrons with ReLU, behind any scalers. The scalers and the layers
+are one affine map after the other, so a scaler goes into the weights of the first layer. Trees have no such form; they
+can be measured as a black box. A file that names any type beyond scikit-learn's own is refused before anything is
+built, and so is a pickle, whatever it is called.
 """
 
 from __future__ import annotations
@@ -33,6 +33,15 @@ LINEAR = (
     "LinearSVC",
     "LinearDiscriminantAnalysis",
 )
+REGRESSORS = (
+    "LinearRegression",
+    "Ridge",
+    "Lasso",
+    "ElasticNet",
+    "HuberRegressor",
+    "SGDRegressor",
+    "LinearSVR",
+)
 SCALERS = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler")
 SCHEMA = "schema.json"
 
@@ -46,17 +55,17 @@ class Layers:
     """A network of affine maps with ReLU between them, and the model it was read from.
 
     Fields:
-        weights: one (out, in) a layer; biases: one (out,) a layer. The last gives the logits.
-        classes: names in the order of the logits.
+        weights: one (out, in) a layer; biases: one (out,) a layer. The last gives the logits, or one quantity.
+        classes: names in the order of the logits; none where the model gives a quantity.
         columns: names of the inputs in order; empty where the model does not say.
-        predicts: class numbers (N,) of inputs (N, D), by the original model's own code.
+        predicts: class numbers (N,), or quantities (N,), of inputs (N, D), by the original model's own code.
     """
 
     weights: tuple[Floats, ...]
     biases: tuple[Floats, ...]
     classes: tuple[str, ...]
     columns: tuple[str, ...]
-    predicts: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int64]]
+    predicts: Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]
 
 
 def is_skops(path: Path) -> bool:
@@ -68,7 +77,7 @@ def is_skops(path: Path) -> bool:
 
 
 def read_skops(path: Path) -> Layers:
-    """The layers of a classifier in a skops file.
+    """The layers of a classifier or regressor in a skops file.
 
     Raises:
         Refused: types that are not scikit-learn's own, or a model without such layers.
@@ -84,11 +93,14 @@ def read_skops(path: Path) -> Layers:
             mean, scale = _affine(scaler, weights[0].shape[1], path)
             weights[0] = weights[0] / scale
             biases[0] = biases[0] - weights[0] @ mean
-        classes = tuple(str(name) for name in np.asarray(last.classes_).tolist())
+        named = None if _regresses(last) else np.asarray(last.classes_)
+        classes = () if named is None else tuple(str(name) for name in named.tolist())
         columns = tuple(map(str, getattr(model, "feature_names_in_", ())))
     except (AttributeError, TypeError, ValueError, IndexError) as error:
-        raise UnfitInput(f"model {path}", f"{type(error).__name__}: {error}"[:300], "a fitted classifier") from error
-    return Layers(tuple(weights), tuple(biases), classes, columns, _predicts(model, np.asarray(last.classes_), path))
+        raise UnfitInput(
+            f"model {path}", f"{type(error).__name__}: {error}"[:300], "a fitted classifier or regressor"
+        ) from error
+    return Layers(tuple(weights), tuple(biases), classes, columns, _predicts(model, named, path))
 
 
 def _require_small(path: Path) -> None:
@@ -127,22 +139,27 @@ def _kind(model: Any) -> str:
     return kind.__name__ if kind.__module__.startswith("sklearn.") else f"{kind.__module__}.{kind.__name__}"
 
 
+def _regresses(model: Any) -> bool:
+    return _kind(model) in (*REGRESSORS, "MLPRegressor")
+
+
 def _network(model: Any, path: Path) -> tuple[list[Floats], list[Floats]]:
     """Weights (out, in) and biases of each layer; of two classes the first logit is 0."""
-    if (
-        _kind(model) == "MLPClassifier"
-        and model.activation == "relu"
-        and model.out_activation_ in ("softmax", "logistic")
-    ):
+    ends = {"MLPClassifier": ("softmax", "logistic"), "MLPRegressor": ("identity",)}.get(_kind(model), ())
+    if ends and model.activation == "relu" and model.out_activation_ in ends:
         weights = [np.asarray(layer, dtype=np.float64).T for layer in model.coefs_]
         biases = [np.asarray(layer, dtype=np.float64) for layer in model.intercepts_]
-    elif _kind(model) in LINEAR:
+    elif _kind(model) in (*LINEAR, *REGRESSORS):
         weights = [np.atleast_2d(np.asarray(model.coef_, dtype=np.float64))]
         biases = [np.broadcast_to(np.asarray(model.intercept_, dtype=np.float64), len(weights[0])).copy()]
     else:
-        what = _kind(model) + (f" with {model.activation}" if _kind(model) == "MLPClassifier" else "")
-        need = f"{', '.join(LINEAR)}, or MLPClassifier with relu"
+        what = _kind(model) + (f" with {model.activation}" if ends else "")
+        need = f"{', '.join((*LINEAR, *REGRESSORS))}, or MLPClassifier or MLPRegressor with relu"
         raise Refused(f"model {path}", what, need, "Measure it as a black box.")
+    if _regresses(model):
+        if len(weights[-1]) != 1:
+            raise Refused(f"model {path}", f"{len(weights[-1])} quantities", "one")
+        return weights, biases
     count = len(model.classes_)
     if count == 2 and len(weights[-1]) == 1:
         weights[-1] = np.concatenate([np.zeros_like(weights[-1]), weights[-1]])
@@ -171,17 +188,19 @@ def _affine(scaler: Any, width: int, path: Path) -> tuple[Floats, Floats]:
 
 
 def _predicts(
-    model: Any, classes: npt.NDArray[Any], path: Path
-) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int64]]:
-    def predicts(x: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    model: Any, classes: npt.NDArray[Any] | None, path: Path
+) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]:
+    def predicts(x: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 said = np.asarray(model.predict(x.reshape(len(x), -1).astype(np.float64)))
         except Exception as error:
             raise UnfitInput(
-                f"model {path}", f"{type(error).__name__}: {error}"[:300], "a fitted classifier"
+                f"model {path}", f"{type(error).__name__}: {error}"[:300], "a fitted classifier or regressor"
             ) from error
+        if classes is None:
+            return said.astype(np.float64).reshape(len(x))
         place = {name: number for number, name in enumerate(classes.tolist())}
         return np.array([place[name] for name in said.tolist()], dtype=np.int64)
 
