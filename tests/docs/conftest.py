@@ -59,8 +59,21 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> P
         yaml.safe_dump(config | {"policy": yaml.safe_load(POLICY.format(local="false"))})
     )
     deliver(folder)
+    prices(folder)
     foreign(folder, config)
     return folder
+
+
+def prices(folder: Path) -> None:
+    """Records whose label is a quantity."""
+    rng, rules = np.random.default_rng(3), {}
+    for source, name, trust, count in (("shop", "prices", "standard", 300), ("desk", "checked", "trusted", 200)):
+        x = rng.random((count, 3))
+        y = 40 + x @ [30, -20, 5] + rng.normal(0, 0.5, count)
+        rows = (",".join(map(repr, [*row, label])) + "\n" for row, label in zip(x.tolist(), y.tolist(), strict=True))
+        rules[source] = {"prefixes": [f"{name}.csv"], "require_signature": False, "trust": trust}
+        (folder / f"{name}.csv").write_text("rooms,age,floor,price\n" + "".join(rows))
+    (folder / "prices.yaml").write_text(yaml.safe_dump({"schema": "assay.sources/v1", "sources": rules}))
 
 
 def foreign(folder: Path, config: dict[str, Any]) -> None:
