@@ -17,9 +17,11 @@ import onnx
 import open_inference_server
 import pytest
 import skops.io
+import torch
 import yaml
 from kfp_server import serving
 from sklearn.linear_model import LogisticRegression
+from torch import nn
 from whole_runs import tiny_run
 
 from assay.data.dataset import Dataset, features, labels
@@ -86,6 +88,9 @@ def foreign(folder: Path, config: dict[str, Any]) -> None:
     holdout = Dataset.load(folder / "holdout")
     fitted = LogisticRegression().fit(features(holdout), labels(holdout))
     skops.io.dump(fitted, folder / "classifier.skops")
+    torch.save(
+        nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).state_dict(), folder / "weights.pt"
+    )
     weights = np.concatenate([np.zeros_like(fitted.coef_), fitted.coef_]).astype(np.float32)
     parts = {"W": weights, "b": np.array([0, fitted.intercept_[0]], np.float32)}
     shape = [onnx.helper.make_tensor_value_info(name, 1, ["N", width]) for name, width in (("x", 4), ("y", 2))]

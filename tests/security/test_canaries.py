@@ -180,6 +180,9 @@ def test_no_door_lets_a_canary_sing(
         "--out",
         str(tmp_path / "o"),
     ]
+    named = tmp_path / "x.pt"
+    named.write_bytes(data)
+    doors["import state dict"] = lambda: run([given[0], str(named), *given[2:]])
     doors |= {
         "npz": lambda: run(["ingest", f"v={file}", "--out", str(tmp_path / "ingested")]),
         "dataset": lambda: Dataset.load(dataset),

@@ -16,7 +16,7 @@ def command(
     weights: Annotated[
         Path,
         typer.Argument(
-            help="A safetensors file: exactly the architecture's tensors, float32; or a skops or ONNX file."
+            help="The architecture's tensors: safetensors, or a state dict (.pt, .pth); or a skops or ONNX file."
         ),
     ],
     golden: Annotated[Path, typer.Option(help="A dataset; its first 16 records become the golden inputs.")],
@@ -36,7 +36,7 @@ def command(
     scale: Annotated[str, typer.Option(help="Divided by then, one a channel or column; by default 1.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Make a model folder of a safetensors, skops or ONNX file. Nothing is unpickled."""
+    """Make a model folder of a safetensors, state dict, skops or ONNX file. Nothing in it is ever run."""
     from assay import canonical
     from assay.config.base import parse
     from assay.errors import UnfitInput

@@ -14,4 +14,5 @@ HELPERS: tuple[str, ...] = (
     "record",
     "scikit",
     "spec",
+    "state_dict",
 )

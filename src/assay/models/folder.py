@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import io
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from assay.data.files import whole_folder
 from assay.errors import Refused, UnfitInput
 from assay.models.assemble import Classifier, assemble
 from assay.models.spec import GOLDEN, SPEC, WEIGHTS, ModelSpec, model_digest, read_spec, spec_bytes
+
+Reader = Callable[[Path, int], dict[str, torch.Tensor]]
 
 GOLDEN_RECORDS = 16
 GOLDEN_TOLERANCE = 1e-4
@@ -96,17 +98,25 @@ def load_model(path: Path | str, *, allowed: Collection[str] = ()) -> LoadedMode
     return LoadedModel(module, spec, digest)
 
 
-def read_weights(path: Path, spec: ModelSpec, *, allowed: Collection[str] = ()) -> Classifier:
-    """The network of a spec with the weights of a safetensors file; in eval mode, parameters frozen.
+def read_weights(
+    path: Path, spec: ModelSpec, *, allowed: Collection[str] = (), read: Reader | None = None
+) -> Classifier:
+    """The network of a spec with the weights of a file; in eval mode, parameters frozen.
 
     The architecture is built without memory first, and a file of another size is not read.
 
+    Args:
+        path: of the file.
+        spec: says the architecture.
+        allowed: import paths that it may name.
+        read: the tensors of a file, given how many bytes they may have; by default those of a safetensors file.
+
     Raises:
-        UnfitInput: no safetensors file, or weights that are not exactly the architecture's, and finite.
+        UnfitInput: no such file, or weights that are not exactly the architecture's, and finite.
     """
     with torch.device("meta"):
         blank = assemble(spec, allowed=allowed).network.state_dict()
-    state = _read_tensors(path, sum(tensor.nbytes for tensor in blank.values()))
+    state = (read or _read_tensors)(path, sum(tensor.nbytes for tensor in blank.values()))
     _require_same(state, blank, str(path))
     _require_finite(state, str(path))
     module = assemble(spec, allowed=allowed)

@@ -23,6 +23,7 @@ from assay.models.folder import GOLDEN_RECORDS, load_model, read_weights, save_m
 from assay.models.record import put_model
 from assay.models.scikit import Layers
 from assay.models.spec import FILES, Architecture, ModelSpec, Preprocessing, Trained, model_digest
+from assay.models.state_dict import ENDINGS, read_state_dict
 
 COMPARED_RECORDS = 1024
 CLOSE = 1e-5
@@ -69,10 +70,11 @@ def import_weights(
     preprocessing: Preprocessing | None = None,
     run: str = "",
 ) -> dict[str, Any]:
-    """Make a model folder of a safetensors file.
+    """Make a model folder of a safetensors file, or of a state dict that ``torch.save`` wrote.
 
     Args:
-        weights: exactly the tensors of the architecture's state dict, float32.
+        weights: exactly the tensors of the architecture's state dict, in its types; ``.pt`` and ``.pth`` are read as
+            `read_state_dict` says, all else as safetensors.
         architecture: member of ``models`` and its settings.
         golden: a dataset, of which the first 16 records become the golden inputs.
         model: where the folder goes.
@@ -104,7 +106,8 @@ def import_weights(
             "trained": Trained(method="imported"),
         }
         spec = parse(ModelSpec, document, "model")
-        save_model(model, read_weights(weights, spec), spec, inputs)
+        read = read_state_dict if weights.suffix in ENDINGS else None
+        save_model(model, read_weights(weights, spec, read=read), spec, inputs)
         put_model(record, model, spec)
     return _document(model, spec)
 
