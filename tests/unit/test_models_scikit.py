@@ -215,7 +215,7 @@ FORBIDDEN = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 
 
 def test_no_module_unpickles_anything():
-    """Every import and every call of the library: no pickle module, no ``allow_pickle=True``, no ``torch.load`` but of tensors alone."""
+    """Of every module: no pickle, no ``allow_pickle=True``, no ``torch.load`` but of tensors alone."""
     for file in sorted(SOURCE.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
