@@ -15,7 +15,7 @@ from typing import Any
 
 import pydantic
 
-from assay.errors import AssayError, UnfitInput, UnknownName
+from assay.errors import AssayError, UnfitInput, UnknownName, needed
 
 __all__ = ["build", "member", "names", "settings"]
 
@@ -74,7 +74,8 @@ def build(family: str, name: str, given: Mapping[str, Any] | None = None) -> Any
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise UnfitInput(f"{where}: {field}", repr(first.get("input")), first["msg"]) from error
+        got = "nothing" if first["type"] == "missing" else repr(first.get("input"))
+        raise UnfitInput(f"{where}: {field}", got, needed(first["msg"])) from error
 
 
 def settings(built: Any) -> dict[str, Any]:

@@ -14,8 +14,9 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["AssayError", "Conflict", "Refused", "UnfitInput", "UnknownName", "Unreachable", "redacted"]
+__all__ = ["AssayError", "Conflict", "Refused", "UnfitInput", "UnknownName", "Unreachable", "needed", "redacted"]
 
+SHOWN = 40  # of the known names, in a sentence
 _USERINFO = re.compile(r"(?<=://)[^\s/?#'\"]*@")
 _SECRET = re.compile(r"(?i)((?:password|passwd|pwd|token|secret|api_?key)=)[^\s&'\"]+")
 
@@ -23,6 +24,16 @@ _SECRET = re.compile(r"(?i)((?:password|passwd|pwd|token|secret|api_?key)=)[^\s&
 def redacted(text: str) -> str:
     """Text in which no address names a user or a password: libraries repeat what they were given."""
     return _SECRET.sub(r"\1***", _USERINFO.sub("", text))
+
+
+def needed(said: str) -> str:
+    """What pydantic says is wrong, in words that follow "need"."""
+    said = re.sub(r"^(Value error, |Assertion failed, )", "", said)
+    said = re.sub(r"^Field required$", "a value", said)
+    said = re.sub(r"^Input should be (an? )?valid dictionary( or instance of \w+)?$", "a mapping", said)
+    said = re.sub(r"^Input should be (an? )?valid tuple$", "a list", said)
+    said = re.sub(r"^(?:Input|Value|URL) should be ", "", said)
+    return re.sub(r"^(?:String|Tuple|List|Dictionary) should have (.*?)(?: after validation.*)?$", r"\1", said)
 
 
 class AssayError(Exception):
@@ -67,7 +78,9 @@ class UnknownName(UnfitInput):
         self.known = sorted(known)
         self.close = next(iter(difflib.get_close_matches(got, self.known, n=1, cutoff=0.5)), None)
         hint = f"Did you mean {self.close!r}? " if self.close else ""
-        super().__init__(f"unknown {where} {got!r}", fix=f"{hint}Known: {', '.join(self.known) or 'none'}.")
+        more = [f"and {len(self.known) - SHOWN} more"] if len(self.known) > SHOWN else []
+        shown = ", ".join([*self.known[:SHOWN], *more])
+        super().__init__(f"unknown {where} {got!r}", fix=f"{hint}Known: {shown or 'none'}.")
         self.got = got
 
 

@@ -45,6 +45,8 @@ class Seen:
         Raises:
             UnfitInput: a file of another form: it may have known better, so it never counts as empty.
         """
+        if path.is_dir():
+            raise UnfitInput(str(path), "a folder", "a file that remembers what was seen")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_name(f"{path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -63,6 +63,18 @@ class Workspace:
         """The ledger, opened once."""
         return open_ledger(self.ledger_uri)
 
+    def with_ledger(self) -> Workspace:
+        """The workspace itself when its ledger is there: in another folder, an empty answer would be a wrong one.
+
+        Raises:
+            UnfitInput: a ledger on this machine that is not there.
+        """
+        root = getattr(self.ledger, "root", None)
+        if root is not None and not root.is_dir():
+            fix = "Run it where .assay lies, or set ASSAY_HOME or ASSAY_LEDGER."
+            raise UnfitInput(f"ledger {root}", "no such folder", "one that a run has written to", fix)
+        return self
+
     @property
     def keyring(self) -> Keyring:
         """The public keys."""

@@ -22,6 +22,7 @@ from assay.cli.main import run
 from assay.config import Config
 from assay.config.members import require_members
 from assay.errors import AssayError, UnfitInput, UnknownName
+from assay.workspace import Workspace
 
 VERBS = sorted(info.name or info.callback.__name__ for info in make_app().registered_commands)  # type: ignore[union-attr]
 CONFIG = {
@@ -36,6 +37,12 @@ def config(tmp_path: Path) -> Path:
     file = tmp_path / "assay.yaml"
     file.write_bytes(canonical.dumps(CONFIG))
     return file
+
+
+@pytest.fixture
+def ledger() -> None:
+    """A ledger that was written to once."""
+    Workspace.from_env().ledger.put("x/y.json", b"{}")
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any], str]:
@@ -83,6 +90,7 @@ def test_a_place_that_cannot_be_written_is_wrong_input(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.usefixtures("ledger")
 @pytest.mark.parametrize(
     ("number", "kind", "code"),
     [
@@ -209,6 +217,7 @@ def test_members_that_are_known_pass(config: Path) -> None:
         require_members(Config.load(config, ["evaluate.attacks={apgdd: {}}"]))
 
 
+@pytest.mark.usefixtures("ledger")
 def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -221,9 +230,48 @@ def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         main.main(["audit"])
 
 
+@pytest.mark.usefixtures("ledger")
 def test_a_warning_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("warnings.showwarning", warnings.showwarning)
     monkeypatch.setattr("assay.audit.audit", lambda _: warnings.warn("no key", stacklevel=1))
     with pytest.raises(SystemExit):
         main.main(["audit"])
     assert capsys.readouterr().err.startswith("warning: no key\n")
+
+
+@pytest.mark.parametrize(
+    "verb", [("trace", "source:a"), ("contain", "source:a"), ("audit",), ("promote", "--reconcile")]
+)
+def test_another_folder_is_not_an_empty_answer(
+    verb: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error, said = told(capsys, *verb)
+    assert (code, error["got"]) == (2, "no such folder")
+    assert "ASSAY_HOME" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize(
+    ("ref", "word"),
+    [
+        ("vendor-c", "<kind>:<name>"),
+        ("source:", "<kind>:<name>"),
+        ("deploymnt:a", "unknown kind"),
+        ("record:a/b:18446744073709551616", "<source>/<batch>:<row>"),
+        ("record:a/b:-1", "<source>/<batch>:<row>"),
+        ("batch:a", "<source>/<batch>"),
+        ("source:../a", "a source's name"),
+    ],
+)
+def test_a_reference_of_another_form_says_the_form(ref: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, said = told(capsys, "trace", ref)
+    assert code == 2
+    assert word in said
+
+
+def test_a_sentence_names_no_thousand_names() -> None:
+    error = UnknownName("batch", "x", (f"a/{number}" for number in range(10_000)))
+    assert len(str(error)) < 1000
+    assert "and 9960 more" in str(error)
+    assert len(error.known) == 10_000

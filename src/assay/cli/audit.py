@@ -10,7 +10,7 @@ def command(json: Json = False) -> None:
     from assay.audit import audit
     from assay.workspace import Workspace
 
-    document = audit(Workspace.from_env())
+    document = audit(Workspace.from_env().with_ledger())
     found, checked = document["mismatches"], document["checked"]
     lines = [f"  {one['where']}: {one['got']}, the signed record says {one['need']}" for one in found]
     counts = ", ".join(f"{count} {name}" for name, count in checked.items())

@@ -26,7 +26,7 @@ def command(
     from assay.contain import contain
     from assay.workspace import Workspace
 
-    document = contain(ref, Workspace.from_env(), apply=apply, reason=reason)
+    document = contain(ref, Workspace.from_env().with_ledger(), apply=apply, reason=reason)
     answer(document, json, _lines(document))
     for problem in document["problems"]:
         notes.print(f"does not hold: {problem['name']}: {problem['reason']}", markup=False)

@@ -45,6 +45,8 @@ def command(
     from assay.models.scikit import is_skops, read_skops
     from assay.models.spec import Architecture, Preprocessing
 
+    if not weights.is_file():  # a device or a pipe has no end, or none that is known
+        raise UnfitInput(str(weights), "no plain file", "a safetensors, skops or ONNX file")
     box = _numbers(float, bounds, "--bounds")
     if len(box) != 2:
         raise UnfitInput("--bounds", repr(bounds), "two numbers, such as 0,1")

@@ -58,7 +58,7 @@ def _reconcile(restore: bool, json: bool) -> None:
     from assay.reconcile import reconcile
     from assay.workspace import Workspace
 
-    document: dict[str, Any] = reconcile(Workspace.from_env(), restore=restore)
+    document: dict[str, Any] = reconcile(Workspace.from_env().with_ledger(), restore=restore)
     lines = [f"finished {name}" for name in document["finished"]]
     lines += [
         f"{moved['target']} was moved by hand to {moved['got'] or 'nothing'}; the signed promotions say {moved['need']}"

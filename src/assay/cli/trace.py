@@ -31,7 +31,7 @@ def command(
     from assay.trace import trace
     from assay.workspace import Workspace
 
-    workspace = Workspace.from_env()
+    workspace = Workspace.from_env().with_ledger()
     document = trace(ref, workspace.ledger, workspace.keyring)
     answer(document, json, lines(document))
     for problem in document["problems"]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, TypeVar
 
 import pydantic
 
 from assay import canonical
-from assay.errors import UnfitInput, UnknownName
+from assay.errors import UnfitInput, UnknownName, needed
 
 __all__ = ["Section", "parse", "parse_json"]
 
@@ -48,20 +47,12 @@ def parse(model: type[S], document: Any, where: str) -> S:
             known = _fields_at(model, first["loc"][:-1])
             raise UnknownName(f"{where} key", str(first["loc"][-1]), known) from error
         got = "nothing" if first["type"] == "missing" else repr(first.get("input"))[:200]
-        raise UnfitInput(f"{where}: {place}" if place else where, got, _needed(first["msg"])) from error
+        raise UnfitInput(f"{where}: {place}" if place else where, got, needed(first["msg"])) from error
 
 
 def parse_json(model: type[S], text: str, where: str) -> S:
     """A section from canonical JSON text, as pipeline parameters carry it; empty text is the default."""
     return parse(model, canonical.loads(text, where) if text else {}, where)
-
-
-def _needed(said: str) -> str:
-    """What pydantic says is wrong, in words that follow "need"."""
-    said = re.sub(r"^(Value error, |Assertion failed, )", "", said)
-    said = re.sub(r"^Input should be (an? )?valid dictionary( or instance of \w+)?$", "a mapping", said)
-    said = re.sub(r"^(?:Input|Value|URL) should be ", "", said)
-    return re.sub(r"^(?:String|Tuple|List|Dictionary) should have (.*?)(?: after validation.*)?$", r"\1", said)
 
 
 def _fields_at(model: type[pydantic.BaseModel], place: tuple[int | str, ...]) -> list[str]:

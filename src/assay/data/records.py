@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from assay.errors import UnfitInput
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+ROW_DIGITS = 18  # so that a row fits into 64 bits
 _ID = re.compile(rf"({NAME.pattern})/({NAME.pattern}):(0|[1-9][0-9]*)")
 
 __all__ = ["NAME", "RecordId", "record_ids", "require_name", "rows_of", "sort_order", "sources"]
@@ -36,7 +37,7 @@ class RecordId(NamedTuple):
             UnfitInput: another form.
         """
         match = _ID.fullmatch(text)
-        if match is None:
+        if match is None or len(match[3]) > ROW_DIGITS:
             raise UnfitInput("record id", repr(text), "<source>/<batch>:<row>, such as clinic/2024-03:17")
         return cls(match[1], match[2], int(match[3]))
 

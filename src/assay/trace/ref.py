@@ -50,11 +50,12 @@ class Ref:
             UnknownName: no such kind.
             UnfitInput: no name.
         """
-        kind, colon, name = text.partition(":")
+        kind, _, name = text.partition(":")
+        if not kind or not name:
+            need = "<kind>:<name>, such as source:vendor-c or alias:digits@champion"
+            raise UnfitInput("reference", repr(text), need, f"Kinds: {', '.join(KINDS)}.")
         if kind not in KINDS:
             raise UnknownName("kind of reference", kind, KINDS)
-        if not colon or not name:
-            raise UnfitInput("reference", repr(text), "<kind>:<name>, such as source:vendor-c or alias:digits@champion")
         return cls(kind, name)
 
 

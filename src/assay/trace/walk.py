@@ -82,6 +82,9 @@ def _origin(graph: Graph, ref: Ref) -> str:
         return f"{ref.kind}:{by_prefix(ref.kind, ref.name, graph.names(ref.kind))}"
     kind = "model_version" if ref.kind == "model" and "/" in ref.name else ref.kind
     known = graph.names(kind)
+    versions = [name for name in graph.names("model_version") if name.startswith(f"{ref.name}/")]
+    if kind == "model" and versions:
+        raise unknown("model", ref.name, versions)
     if kind == "model" and ref.name not in known:
         return f"model:{by_prefix('model', ref.name, known)}"
     if ref.name not in known:
