@@ -90,6 +90,22 @@ def test_a_place_that_cannot_be_written_is_wrong_input(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("option", ["--out", "--page", "--outcomes"])
+@pytest.mark.parametrize("place", ["folder", "file/x", "closed/x"])
+def test_a_place_is_looked_at_before_an_hour_of_work(
+    option: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr(os, "access", lambda folder, _: folder.name != "closed")  # root may write anywhere
+    given = {"--out": "e.dsse.json"} | {option: place}
+    words = [word for pair in given.items() for word in pair]
+    code, error, _ = told(capsys, "evaluate", "no-model", "--data", "no-data", *words)
+    assert (code, error["where"]) == (2, place)
+
+
 @pytest.mark.usefixtures("ledger")
 @pytest.mark.parametrize(
     ("number", "kind", "code"),

@@ -61,10 +61,12 @@ def command(
     """Measure clean and robust accuracy; with exact intervals, and whether the measurement is to be trusted."""
     from assay.config.base import parse
     from assay.config.evaluate import EvaluateConfig
+    from assay.data.files import require_places
     from assay.errors import UnfitInput
     from assay.promotions import target_of
 
     places: dict[str, Any] = {"evidence": out, "outcomes": outcomes or outcomes_beside(out)}
+    require_places(page, *places.values())
     asked = {"queries": queries, "answers": answers, "pyfunc": pyfunc}
     if _only_asked(model):
         from assay.evaluate.black_box import evaluate_black_box

@@ -31,9 +31,12 @@ def command(
     from assay.cli._section import read_section
     from assay.config.encoder import EncoderConfig
     from assay.config.filters import FilterConfig
+    from assay.data.files import require_places
     from assay.filters.step import filter_poison
 
     settings = read_section(config, "filter", FilterConfig)
+    scores = scores or out.with_name(f"{out.name}.scores.parquet")
+    require_places(scores, page)
     if encoder:
         settings = settings.model_copy(update={"encoder": EncoderConfig(model=encoder)})
     document = filter_poison(
@@ -41,7 +44,7 @@ def command(
         settings,
         kept=out,
         quarantine=quarantine,
-        scores=scores or out.with_name(f"{out.name}.scores.parquet"),
+        scores=scores,
         calibration=trusted,
         page=page,
     )

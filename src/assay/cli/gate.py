@@ -52,11 +52,13 @@ def _decide(
 ) -> tuple[dict[str, Any], str]:
     """What the gate answered, and its decision as Markdown."""
     from assay.config.gate import PolicyConfig
+    from assay.data.files import require_places
     from assay.gate.step import gate
     from assay.gate.summary import markdown
     from assay.promotions import target_of
     from assay.signing import peek
 
+    require_places(out, *pages.values())
     rules = PolicyConfig.load(policy)
     document = gate(evidence, rules, target=target_of(target), decision=out, run=run, **pages)
     return document, markdown(peek(out.read_bytes(), str(out))).rstrip()

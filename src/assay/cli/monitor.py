@@ -31,8 +31,10 @@ def command(
     from assay.cli._section import read_section
     from assay.config.base import parse
     from assay.config.monitor import MonitorConfig
+    from assay.data.files import require_places
     from assay.monitor import monitor
 
+    require_places(out, page)
     settings = read_section(config, "monitor", MonitorConfig)
     if reference_digest:
         settings = parse(MonitorConfig, settings.to_json() | {"reference_digest": reference_digest}, "monitor")

@@ -33,6 +33,7 @@ def command(
     """Check expectations on every record and divide the dataset."""
     from assay.cli._section import read_section
     from assay.config.sanitize import SanitizeConfig
+    from assay.data.files import require_places
     from assay.errors import UnfitInput
     from assay.sanitize.step import sanitize
 
@@ -40,6 +41,7 @@ def command(
         return _propose(dataset, propose, json)
     if out is None or quarantine is None:
         raise UnfitInput("sanitize", "no --out or no --quarantine", "both, or --propose")
+    require_places(page, docs)
     document = sanitize(
         dataset,
         read_section(config, "sanitize", SanitizeConfig),

@@ -16,7 +16,7 @@ from typing import IO
 from assay import canonical
 from assay.errors import AssayError, UnfitInput
 
-__all__ = ["create_file", "fsync_folder", "temporary_folder", "whole_folder", "write_file"]
+__all__ = ["create_file", "fsync_folder", "require_places", "temporary_folder", "whole_folder", "write_file"]
 
 TEMPORARY = ".assay-tmp-"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -64,9 +64,26 @@ def write_file(path: Path | str, data: bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
         fsync_folder(target.parent)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk is told without a name
+            error.filename = str(target)
         raise
+
+
+def require_places(*paths: Path | None) -> None:
+    """Refuse, before any work is done for them, places where no file can be written; None is no place.
+
+    Raises:
+        UnfitInput: a folder, a file above it, or no permission.
+    """
+    for path in filter(None, paths):
+        if path.is_dir():
+            raise UnfitInput(str(path), "a folder", "the name of a file")
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            why = "no permission to write there" if there.is_dir() else "a file"
+            raise UnfitInput(str(path), f"{there}: {why}", "a folder that can be written", "Name another place.")
 
 
 @contextmanager
