@@ -33,6 +33,7 @@ import numpy as np
 from assay.config.filters import FilterConfig
 from assay.estimate import proportion
 from assay.filters import Labels, _proxy
+from assay.filters._texture import texture
 from assay.filters.examine import judge
 from assay.filters.features import Inputs, Space, Spaces, spaces
 from assay.filters.scoring import members
@@ -145,10 +146,13 @@ def represent(x: Inputs, y: Labels, groups: list[str], clean: Inputs) -> tuple[S
 
 def with_trusted(found: Spaces, of_clean: Space, x: Inputs, clean: Inputs) -> Spaces:
     assert found.held_out is not None
+    assert found.texture is not None
+    trusted = _proxy.Scaling.of(x)(clean)
     return Spaces(
         Space(found.penultimate.records, of_clean.records),
         Space(found.held_out.records, of_clean.trusted),
-        Space(found.inputs.records, _proxy.in_a_row(_proxy.Scaling.of(x)(clean))),
+        Space(found.inputs.records, _proxy.in_a_row(trusted)),
+        texture=Space(found.texture.records, texture(trusted)),
     )
 
 
@@ -165,8 +169,10 @@ def save(where: Path, found: Spaces, of_clean: Space) -> None:
 def load(where: Path, x: Inputs) -> tuple[Spaces, Space]:
     with np.load(where) as kept:
         below, said, clean_below, clean_said = (kept[f"arr_{k}"].astype(np.float64) for k in range(4))
-    inputs = _proxy.in_a_row(_proxy.Scaling.of(x)(x))
-    found = Spaces(Space(below, below[:0]), Space(said, said[:0]), Space(inputs, inputs[:0]))
+    scaled = _proxy.Scaling.of(x)(x)
+    inputs, sharp = _proxy.in_a_row(scaled), texture(scaled)
+    raw = (Space(part, part[:0]) for part in (inputs, sharp))
+    found = Spaces(Space(below, below[:0]), Space(said, said[:0]), next(raw), texture=next(raw))
     return found, Space(clean_below, clean_said)
 
 

@@ -26,6 +26,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -108,9 +109,8 @@ def measured(kind: str, seed: int) -> Iterator[dict[str, Any]]:
     config, groups = FilterConfig(), [f"s{k}" for k in source]
     found, judged = look(x, y, groups, 10, (clean, known), config, members(config.detectors))
     removed = {"assay, trusted": judged.decision.removed}
-    alone = Spaces(
-        *(Space(part.records, part.trusted[:0]) for part in (found.penultimate, found.held_out, found.inputs))
-    )
+    parts = {field.name: getattr(found, field.name) for field in fields(found)}
+    alone = Spaces(**{name: part and Space(part.records, part.trusted[:0]) for name, part in parts.items()})
     removed["assay"] = judge(alone, y, groups, known[:0], config, members(config.detectors)).decision.removed
     if kind in HIDING:
         peers(found.penultimate.records, y, bad, target, removed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cache
 
 import numpy as np
@@ -42,10 +43,8 @@ def least_p_value(given: Measured, seed: int, rate: float = DECLARED, permutatio
     found, labels, source, trusted_labels = given
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(len(labels), int(SHARE_DRAWN * len(labels)), replace=False))
-    assert found.held_out is not None
-    drawn = Spaces(
-        *(Space(part.records[rows], part.trusted) for part in (found.penultimate, found.held_out, found.inputs))
-    )
+    parts = {field.name: getattr(found, field.name) for field in fields(found)}
+    drawn = Spaces(**{name: part and Space(part.records[rows], part.trusted) for name, part in parts.items()})
     scores, _ = score_all(members({name: {} for name in DETECTORS}), drawn, labels[rows], trusted_labels)
     decision = decide(
         scores,

@@ -29,9 +29,10 @@ def decided(
     rate: float = 0.05,
     permutations: int = 199,
     seed: int = 0,
+    **limits: float,
 ) -> Decision:
     generator = np.random.default_rng(seed)
-    options = {"false_alarm_rate": rate, "permutations": permutations, "generator": generator}
+    options = {"false_alarm_rate": rate, "permutations": permutations, "generator": generator, **limits}
     return decide(scores, labels, groups, trusted_labels, **options)  # type: ignore[arg-type]
 
 
@@ -175,6 +176,26 @@ def test_two_poisoned_sources_are_both_cut() -> None:
     found = decided({"d": score}, labels, [f"s{k}" for k in source], np.zeros(50, dtype=np.int64))
     assert found.removed[bad].all()
     assert found.removed[~bad].sum() <= 2
+
+
+def test_no_more_clean_records_go_than_declared() -> None:
+    """Forty scenes of overlapping poison: the mean stays within either rate, and a mutant without them is caught."""
+
+    def lost(**limits: float) -> tuple[float, float]:
+        """Mean share of all clean records that went, and of clean ones among all that went."""
+        clean, share = [], []
+        for seed in range(40):
+            scores, labels, groups, trusted_labels, bad = planted_scene(shift=2.5, seed=seed)
+            removed = decided(scores, labels, groups, trusted_labels, **limits).removed
+            clean.append(removed[~bad].mean())
+            share.append((removed & ~bad).sum() / max(1, removed.sum()))
+        return float(np.mean(clean)), float(np.mean(share))
+
+    assert lost(clean_loss=0.01, false_discovery_share=0.9)[0] <= 0.01
+    assert lost(clean_loss=0.9, false_discovery_share=0.1)[1] <= 0.1
+    clean, share = lost(clean_loss=0.9, false_discovery_share=0.9)
+    assert clean > 0.01
+    assert share > 0.1
 
 
 def test_one_source_is_compared_with_the_trusted_records() -> None:

@@ -118,7 +118,7 @@ def test_half_noticed_is_whole_found() -> None:
         lost.append(decision.removed[~planted].mean())
         plain.append(found_in(seed, views=False)[0].removed[planted].mean())
     assert np.mean(caught) >= 0.99
-    assert np.mean(lost) <= 0.003
+    assert np.mean(lost) <= 0.005
     assert np.mean(plain) <= 0.75
 
 

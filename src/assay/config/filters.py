@@ -35,6 +35,10 @@ class FilterConfig(Section):
     Fields:
         detectors: members of ``filters`` with their settings; default all but ``quantum_entropy``.
         false_alarm_rate: on a clean dataset, at most this share of runs removes anything.
+        clean_loss: on poisoned data, at most this share of all records goes though it is clean, all classes together,
+            by an upper bound; where that leaves room for none, those alone go that are above all records of others.
+        false_discovery_share: of the records that go by one cut, at most this share is clean, by an upper bound. More
+            finds more of the poison and loses more clean records with it, up to ``clean_loss``.
         removal_cap: largest share of one class or source that may be quarantined without review; 1 lets all go.
         permutations: draws of the null distribution; the least p-value is 1 / (permutations + 1).
         encoder: a model whose activations are looked at in place of a proxy's; none unless one is named.
@@ -46,6 +50,8 @@ class FilterConfig(Section):
 
     detectors: dict[str, dict[str, Any]] = pydantic.Field(default={name: {} for name in DETECTORS}, min_length=1)
     false_alarm_rate: float = pydantic.Field(default=0.01, gt=0, lt=1)
+    clean_loss: float = pydantic.Field(default=0.003, gt=0, lt=1)
+    false_discovery_share: float = pydantic.Field(default=0.5, gt=0, lt=1)
     removal_cap: float = pydantic.Field(default=0.5, gt=0, le=1)
     permutations: int = pydantic.Field(default=999, ge=19, le=100_000)
     encoder: EncoderConfig = EncoderConfig()

@@ -1,9 +1,9 @@
-"""Which records of a flagged class go: a cut that is dear to clean records."""
+"""Which records of a flagged class go: as many as pay, within the declared rates of clean ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import beta
@@ -12,14 +12,26 @@ from assay.filters import Floats
 from assay.filters._evidence import LEAST_ORIGIN, Bools, Cell, ClassScores, Ints, boundaries, members, observed, p_value
 from assay.filters._sharpen import Discriminants
 
-CLEAN_COST = 5.0
-CONFIDENCE = 0.95
+CONFIDENCE, CLEAN_COST = 0.95, 1.25
 SAME = 0.7
-ROUNDS = 4
+ROUNDS, TURNS = 10, 4
 KEPT, GROWTH = 0.5, 5.0
 LEFT = 0.9
 
-__all__ = ["Cut", "best_cut", "remove", "sharp_cut"]
+__all__ = ["Cut", "Limits", "best_cut", "remove", "sharp_cut"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many clean records may go.
+
+    Fields:
+        clean: of a class, in records.
+        share: of the records that go by one cut.
+    """
+
+    clean: float
+    share: float
 
 
 @dataclass(frozen=True)
@@ -29,17 +41,20 @@ class Cut:
     Fields:
         detector: its place in the class's scores.
         chosen: positions in the class.
-        gain: records removed, less the cost of the clean ones that may be among them.
-        expected: clean ones to be expected among them.
+        gain: records removed, less five quarters of the clean ones that may be among them.
+        expected: clean ones to be expected among them; most: how many there may be.
     """
 
     detector: int
     chosen: Ints
     gain: float = 0.0
     expected: float = 0.0
+    most: float = 0.0
 
 
-def remove(one: ClassScores, flagged: Sequence[Cell], largest: Floats, rate: float) -> tuple[Bools, Ints, float]:
+def remove(
+    one: ClassScores, flagged: Sequence[Cell], largest: Floats, rate: float, limits: Limits
+) -> tuple[Bools, Ints, float]:
     """Choose the records that go.
 
     Every flagged origin is visited once, with the detector that gains most, joined by those that see the same
@@ -50,6 +65,7 @@ def remove(one: ClassScores, flagged: Sequence[Cell], largest: Floats, rate: flo
         flagged: its cells with a p-value of at most ``rate``.
         largest: null distribution, see `assay.filters._evidence.p_value`.
         rate: of false alarms.
+        limits: of clean records that go with them.
 
     Returns:
         which records go (n,), the detector for each or -1 (n,), how many clean ones to expect among them.
@@ -60,16 +76,19 @@ def remove(one: ClassScores, flagged: Sequence[Cell], largest: Floats, rate: flo
     for codes in compared:
         detectors = [cell.detector for cell in flagged if cell.codes == codes]
         standing = [d for d in detectors if p_value(observed(one, d, codes, gone), largest) <= rate]
-        cuts = sorted((best_cut(one, d, codes, gone, suspect) for d in standing), key=lambda cut: -cut.gain)
+        cuts = sorted((best_cut(one, d, codes, gone, suspect, limits) for d in standing), key=lambda cut: -cut.gain)
         alike = [cut for cut in cuts if cut.gain > 0 and _alike(cut, cuts[0])]
-        for cut in sharp_cut(one, alike, codes, gone, suspect) if alike else []:
+        for cut in sharp_cut(one, alike, codes, gone, suspect, limits) if alike else []:
             new = cut.chosen[~gone[cut.chosen]]
             gone[new], by[new] = True, cut.detector
             clean += cut.expected * len(new) / len(cut.chosen)
+            limits = replace(limits, clean=limits.clean - cut.most * len(new) / len(cut.chosen))
     return gone[: len(one.rows)], by[: len(one.rows)], clean
 
 
-def sharp_cut(one: ClassScores, first: Sequence[Cut], codes: tuple[int, ...], gone: Bools, suspect: Bools) -> list[Cut]:
+def sharp_cut(
+    one: ClassScores, first: Sequence[Cut], codes: tuple[int, ...], gone: Bools, suspect: Bools, limits: Limits
+) -> list[Cut]:
     """The best cut along a discriminant of the suspects, found again from its own suspects; the first ones otherwise.
 
     Every view is tried by itself and then all of them in turn, each taught by the other's suspects (Blum and Mitchell
@@ -82,11 +101,11 @@ def sharp_cut(one: ClassScores, first: Sequence[Cut], codes: tuple[int, ...], go
     clean = _clean_records(one.scores[first[0].detector][either], own[either])
     most = own.sum() - LEFT * clean  # sources may be told apart by more than their poison
     fitted, views = [Discriminants(view[here]) for view in one.views], range(len(one.views))
-    for order in [*([view] * ROUNDS for view in views), [view for _ in range(ROUNDS) for view in views]]:
+    for order in [*([view] * ROUNDS for view in views), [view for _ in range(TURNS) for view in views]]:
         chosen = seeds if best is None or len(set(order)) == 1 else best.chosen
         for view in order:
             scores = _spread(fitted[view].scores(np.isin(here, chosen)), gone)
-            cut = _cut(scores, -np.inf, first[0].detector, sides)
+            cut = _cut(scores, -np.inf, first[0].detector, sides, limits)
             if not (cut.gain > 0 and len(cut.chosen) <= most and _of_one_kind(cut.chosen, seeds)):
                 break
             best = max(best or cut, cut, key=lambda cut: cut.gain)
@@ -108,14 +127,17 @@ def _of_one_kind(chosen: Ints, seeds: Ints) -> bool:
     return len(np.intersect1d(chosen, seeds)) >= KEPT * len(seeds) and len(chosen) <= GROWTH * len(seeds)
 
 
-def best_cut(one: ClassScores, detector: int, codes: tuple[int, ...], gone: Bools, suspect: Bools) -> Cut:
-    """Where a removal gains most: records above the cut, less five times the clean ones that may be among them.
+def best_cut(
+    one: ClassScores, detector: int, codes: tuple[int, ...], gone: Bools, suspect: Bools, limits: Limits
+) -> Cut:
+    """Where a removal gains most, within the limits: records above the cut, less 1.25 times the clean ones among them.
 
-    Clean ones are judged by the other origins' share above the cut, those origins left out that are suspect
-    themselves, if any remain. The gain reckons with the upper end of that share's exact interval, so that few
-    reference records give a careful cut.
+    So a lower cut pays while a fifth of what it adds is poison. Clean ones are judged by the other origins' share above
+    the cut, those origins left out that are suspect themselves, if any remain; gain and limits reckon with the upper
+    end of that share's exact interval, so that few reference records give a careful cut. Above all of the others the
+    limit in records is left to the share: it could only say that they are few.
     """
-    return _cut(one.scores[detector], one.floors[detector], detector, _sides(one, codes, gone, suspect))
+    return _cut(one.scores[detector], one.floors[detector], detector, _sides(one, codes, gone, suspect), limits)
 
 
 def _sides(one: ClassScores, codes: tuple[int, ...], gone: Bools, suspect: Bools) -> tuple[Bools, Bools]:
@@ -125,22 +147,27 @@ def _sides(one: ClassScores, codes: tuple[int, ...], gone: Bools, suspect: Bools
     return ~gone & own, ~gone & others
 
 
-def _cut(scores: Floats, floor: float, detector: int, sides: tuple[Bools, Bools]) -> Cut:
+def _cut(scores: Floats, floor: float, detector: int, sides: tuple[Bools, Bools], limits: Limits) -> Cut:
     own, others = sides
     here = np.flatnonzero(own | others)
     order = here[np.argsort(-scores[here], kind="stable")]
     score, inside = scores[order], own[order]
     counts, reference = boundaries(score, floor), int((~inside).sum())
+    none = Cut(detector, np.empty(0, dtype=np.int64))
     if not len(counts) or not reference:
-        return Cut(detector, np.empty(0, dtype=np.int64))
+        return none
     above = np.cumsum(inside)[counts - 1]
     others_above = counts - above
     clean = _clean_records(score, inside)
-    gain = above - CLEAN_COST * clean * _upper(others_above, reference)
+    most = clean * _upper(others_above, reference)
+    within = ((most <= limits.clean) | (others_above == 0)) & (most <= limits.share * above)
+    gain = np.where(within, above - CLEAN_COST * most, 0.0)
     at = int(np.argmax(gain))
+    if not gain[at] > 0:
+        return none
     chosen = order[: counts[at]][inside[: counts[at]]]
     expected = clean * (others_above[at] + 1) / (reference + 1)
-    return Cut(detector, chosen, float(gain[at]), min(float(expected), float(len(chosen))))
+    return Cut(detector, chosen, float(gain[at]), min(float(expected), float(len(chosen))), float(most[at]))
 
 
 def _upper(count: Ints, size: int) -> Floats:

@@ -8,9 +8,11 @@ by two table. The largest over everything gives single-step adjusted p-values, s
 flagged with probability at most ``false_alarm_rate``, whatever the detectors and however they depend (Westfall and
 Young 1993). No share of poison is assumed and no percentage is cut.
 
-A flagged class loses the records above the cut that gains most (`assay.filters._cut`): those of the suspect origin,
-less five times the clean ones that may be among them by the other origins' share. Where no cut gains, the origins
-differ but no sub-population can be told apart: the class is reported as such, and loses nothing.
+A flagged class loses the records of the suspect origin above the cut that gains most (`assay.filters._cut`). How many
+of them are clean is judged by the other origins' share above it, at the upper end of its exact interval, and is bounded
+twice: by ``false_discovery_share`` of the records that go, and, all classes together, by ``clean_loss`` of all records.
+Where no cut gains within these bounds, the origins differ but no sub-population can be told apart: the class is
+reported as such, and loses nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy as np
 
 from assay.errors import UnfitInput
 from assay.filters import Floats, Labels
-from assay.filters._cut import remove
+from assay.filters._cut import Limits, remove
 from assay.filters._evidence import Bools, Cell, ClassScores, Ints, contrasts, p_value, permuted
 from assay.filters._linear import by_class
 from assay.filters.features import Space
@@ -94,6 +96,8 @@ def decide(
     generator: np.random.Generator,
     permutations: int = 999,
     views: Sequence[Space] = (),
+    clean_loss: float = 0.003,
+    false_discovery_share: float = 0.5,
 ) -> Decision:
     """Test every class and choose the records to remove.
 
@@ -106,6 +110,9 @@ def decide(
         generator: draws the permutations.
         permutations: how many; the least p-value is one over one more than this.
         views: what is known of every record beside the scores; a sub-population that is found is told apart in them.
+        clean_loss: share of all records that may go though clean, by an upper bound of 95 % in each cut, or those alone
+            that are above all others go. Classes that are flagged get equal parts of it.
+        false_discovery_share: of the records that go by one cut, the largest share that may be clean, likewise.
 
     Raises:
         UnfitInput: scores that are not finite or of another length, or too few permutations for the rate.
@@ -116,9 +123,10 @@ def decide(
     cells, largest = _cells(every, len(names), permutations, generator)
     removed, by = np.zeros(len(labels), dtype=np.bool_), np.full(len(labels), -1)
     verdicts = []
-    for one, own in zip(every, cells, strict=True):
-        flagged = [cell for cell in own if p_value(cell.statistic, largest) <= false_alarm_rate]
-        gone, word, clean = remove(one, flagged, largest, false_alarm_rate)
+    guilty = [[cell for cell in own if p_value(cell.statistic, largest) <= false_alarm_rate] for own in cells]
+    lost = clean_loss * len(labels) / max(1, sum(map(bool, guilty)))
+    for one, own, flagged in zip(every, cells, guilty, strict=True):
+        gone, word, clean = remove(one, flagged, largest, false_alarm_rate, Limits(lost, false_discovery_share))
         removed[one.rows[gone]], by[one.rows[gone]] = True, word[gone]
         worst = max(own, key=lambda cell: cell.statistic, default=None)
         if worst is None:

@@ -143,6 +143,8 @@ def judge(
             permutations=config.permutations,
             generator=np.random.default_rng(config.seed),
             views=views(found),
+            clean_loss=config.clean_loss,
+            false_discovery_share=config.false_discovery_share,
         )
     return Judged(scores, silent, decision)
 

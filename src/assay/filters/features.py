@@ -7,6 +7,8 @@ clean records do not use. Earlier layers show more of the content, the logits le
 ``held_out``: class log-probabilities by a proxy that fitted no record of the same source, only the other sources and
 the trusted records. It never saw the trigger of that source, so it speaks of the content alone. Trusted records are
 judged by the proxy of all records, which fitted none of them. Log-probabilities mean the same in every proxy.
+
+Images have a third, ``texture`` (`assay.filters._texture`), which no network made: how sharp they are, and where.
 """
 
 from __future__ import annotations
@@ -44,13 +46,15 @@ class Space:
 class Spaces:
     """Both representations, and the scaled inputs in a row, at most 1,024 numbers each.
 
-    ``held_out`` is None where there is nothing to hold a source out against, ``superimposed`` where nobody asked.
+    ``held_out`` is None where there is nothing to hold a source out against, ``superimposed`` where nobody asked,
+    ``texture`` where there are no images.
     """
 
     penultimate: Space
     held_out: Space | None
     inputs: Space
     superimposed: Space | None = None
+    texture: Space | None = None
 
 
 def spaces(
@@ -89,6 +93,7 @@ def spaces(
     reference = trusted or (np.empty((0, *x.shape[1:]), np.float32), np.empty(0, np.int64))
     _require(x, labels, groups, reference)
     from assay.filters._proxy import Scaling, fit_proxy, fixed_threads, in_a_row
+    from assay.filters._texture import texture
 
     fold = folds_of(groups, folds)
     rounds = [None, *range(fold.max() + 1)] if fold.max() or len(reference[0]) else [None]
@@ -112,25 +117,35 @@ def spaces(
         superimposed = Space(whole.overlaid(records, drawn), whole.overlaid(clean, drawn)) if overlays else None
         if encoder is not None:
             below, below_clean = encoder(x), encoder(reference[0])
+        sharp = Space(texture(records), texture(clean)) if x.ndim == 4 else None
     return Spaces(
         penultimate=Space(below, below_clean),
         held_out=Space(held_out, of_clean) if len(rounds) > 1 else None,
         inputs=Space(in_a_row(records), in_a_row(clean)),
         superimposed=superimposed,
+        texture=sharp,
     )
 
 
 def views(found: Spaces) -> list[Space]:
     """What a found sub-population is told apart in: all that the proxies say of a record, and the inputs themselves.
 
-    The two err in different ways: the proxies mix a trigger with the content, the inputs know no class.
+    They err in different ways: the proxies mix a trigger with the content, the inputs know no class, and texture, which
+    shows a warp that the inputs hide, knows no content. Texture is there by itself and beside what the proxies say.
     """
     if found.held_out is None:
-        return [found.penultimate, found.inputs]
-    said = [np.maximum(part, LEAST_LOGGED) for part in (found.held_out.records, found.held_out.trusted)]
-    below = found.penultimate
-    joint = [np.concatenate([a, b], axis=1) for a, b in zip((below.records, below.trusted), said, strict=True)]
-    return [Space(*joint), found.inputs]
+        proxies = found.penultimate
+    else:
+        said = Space(*(np.maximum(part, LEAST_LOGGED) for part in (found.held_out.records, found.held_out.trusted)))
+        proxies = _beside(found.penultimate, said)
+    if found.texture is None:
+        return [proxies, found.inputs]
+    return [proxies, found.inputs, found.texture, _beside(proxies, found.texture)]
+
+
+def _beside(one: Space, other: Space) -> Space:
+    pairs = ((one.records, other.records), (one.trusted, other.trusted))
+    return Space(*(np.concatenate(pair, axis=1, dtype=np.float32, casting="same_kind") for pair in pairs))
 
 
 def folds_of(groups: Sequence[str], folds: int) -> npt.NDArray[np.int64]:

@@ -54,9 +54,9 @@ class Neighbours:
         k = min(self.k, len(x) - 1)
         if k < 1:
             return np.zeros(len(x))
-        search = NearestNeighbors(n_neighbors=k, algorithm="auto").fit(x)
-        edges = search.kneighbors(return_distance=True)[0][:, -1]
+        search = NearestNeighbors(algorithm="auto").fit(x)
         distances, found = search.kneighbors(n_neighbors=min(2 * k, len(x) - 1), return_distance=True)
+        edges = distances[:, k - 1]
         differs = y[found] != y[:, None]
         tie = np.isclose(distances, edges[:, None], rtol=1e-9, atol=0)
         inside = (distances < edges[:, None]) & ~tie
