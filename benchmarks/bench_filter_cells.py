@@ -4,6 +4,7 @@
     python benchmarks/bench_filter_cells.py --more N [--cells warp/0.01,patch/0.005] [--cache FOLDER]
                                             [--data FOLDER] [--half tune] [--out FILE]
     python benchmarks/bench_filter_cells.py --again --cache FOLDER --out FILE    decide again on kept representations
+    python benchmarks/bench_filter_cells.py --retrain --more N [...]             train on what stays, and attack that
 
 Run k of a cell is a dataset of its own: 20,000 pictures of the second half of Fashion-MNIST's training pictures in an
 order of its own, dealt to four sources of which one plants the trigger, in class k mod 10, with a corner, period,
@@ -14,6 +15,12 @@ is what the step has where there are none, and a little less than what it has wh
 One JSON line a cell: the share of planted records found and of clean ones lost, pooled over the runs with the exact
 interval (Clopper and Pearson 1934), and, since the records of a run stand and fall together, how many runs reach it.
 Exits 1 where a cell misses the bar: 99 % found and 0.3 % lost with trusted records, 95 % and 1 % without.
+
+With --retrain the same small network is fitted to all records of a run, to those that the filter with trusted records
+keeps, and to the truly clean ones, and asked about the 10,000 test pictures, plain and with the trigger. One line a
+run: success of the trigger on pictures of other classes, and accuracy, each less that of the truly clean model on the
+same pictures, with exact paired intervals. Exits 1 where success is more than 3 points above it, or accuracy more than
+half a point below.
 """
 
 from __future__ import annotations
@@ -31,7 +38,7 @@ from typing import Any
 import numpy as np
 
 from assay.config.filters import FilterConfig
-from assay.estimate import proportion
+from assay.estimate import paired_difference, proportion
 from assay.filters import Labels, _proxy
 from assay.filters._texture import texture
 from assay.filters.examine import judge
@@ -40,8 +47,10 @@ from assay.filters.scoring import members
 from assay.poison import Blended, Patch, Stripe, Trigger, Warp, plant
 
 RUNS = Path(__file__).parent / "filter_cells.jsonl"
+RETRAINED = Path(__file__).parent / "filter_retrained.jsonl"
 RECORDS, TRUSTED, SOURCES, HALF = 20_000, 1_000, 4, 30_000
-TRIGGERS, FIRST, LATER = ("warp", "blended", "patch", "stripe"), (0.01, 0.005), (0.002, 0.05, 0.02)
+TRIGGERS, SHARES = ("warp", "blended", "patch", "stripe"), (0.002, 0.005, 0.01, 0.02, 0.05)
+GROUPS = [f"s{k}" for k in np.arange(RECORDS) % SOURCES]
 CORNERS = ("top_left", "bottom_right", "top_right", "bottom_left")
 BARS = {"trusted": (0.99, 0.003), "none": (0.95, 0.01)}
 
@@ -54,27 +63,27 @@ def main() -> int:
     parser.add_argument("--cells", type=lambda text: text.split(","), default=[])
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--retrain", action="store_true")
     parser.add_argument("--half", choices=["accept", "tune"], default="accept")
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared/data/fashion_mnist")
-    parser.add_argument("--out", type=Path, default=RUNS)
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    given.out = given.out or (RETRAINED if given.retrain else RUNS)
     made = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     known = {(one["trigger"], one["share"], one["run"]) for one in made}
     asked = (run for run in runs() if not given.cells or f"{run[0]}/{run[1]:g}" in given.cells)
     todo = (run for run in asked if run not in known and (not given.again or place(given, run).exists()))
     for run in islice(todo, 10_000 if given.again else given.more):
         with given.out.open("a") as out:
-            for line in measured(run, given):
+            for line in retrained(run, given) if given.retrain else measured(run, given):
                 made.append(line)
                 out.write(json.dumps(line) + "\n")
-    return pooled(made)
+    return harm(made) if given.retrain else pooled(made)
 
 
 def runs() -> Iterator[Run]:
-    """Trigger, share and number, in the order in which they are made: all cells grow evenly, the first ones faster."""
-    for k in range(300):
-        yield from ((trigger, share, k) for share in FIRST for trigger in TRIGGERS)
-        yield from ((trigger, LATER[k % 3], k // 3) for trigger in TRIGGERS)
+    """Trigger, share and number, in the order in which they are made: all cells grow evenly."""
+    return ((trigger, share, k) for k in range(300) for share in SHARES for trigger in TRIGGERS)
 
 
 def measured(run: Run, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -82,17 +91,13 @@ def measured(run: Run, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     start = time.process_time()
     seed = seed_of(run, given.half)
     x, y, bad, clean, known = dataset(run, seed, given)
-    groups = [f"s{k}" for k in np.arange(RECORDS) % SOURCES]
-    kept = place(given, run)
-    found, of_clean = load(kept, x) if kept.exists() else represent(x, y, groups, clean)
-    if given.cache and not kept.exists():
-        save(kept, found, of_clean)
+    found, of_clean = represented(run, given, x, y, clean)
     config, spent = FilterConfig(), time.process_time() - start
     for name in ("trusted", "none"):
         start = time.process_time()
         answers = known if name == "trusted" else known[:0]
         own = with_trusted(found, of_clean, x, clean) if name == "trusted" else found
-        decision = judge(own, y, groups, answers, config, members(config.detectors)).decision
+        decision = judge(own, y, GROUPS, answers, config, members(config.detectors)).decision
         gone = decision.removed
         yield {
             "trigger": run[0], "share": run[1], "run": run[2], "reference": name, "seed": seed, "target": run[2] % 10,
@@ -104,6 +109,45 @@ def measured(run: Run, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
+def retrained(run: Run, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What three models make of the test pictures: fitted to all records, to those kept, to the truly clean ones."""
+    seed = seed_of(run, given.half)
+    x, y, bad, clean, known = dataset(run, seed, given)
+    found, of_clean = represented(run, given, x, y, clean)
+    config, own = FilterConfig(), with_trusted(found, of_clean, x, clean)
+    gone = judge(own, y, GROUPS, known, config, members(config.detectors)).decision.removed
+    images, truth = pictures(given, "t10k")
+    target = run[2] % 10
+    stamped = trigger_of(run, seed)(images[truth != target])
+    line: dict[str, Any] = {
+        "trigger": run[0], "share": run[1], "run": run[2], "seed": seed, "target": target, "planted": int(bad.sum()),
+        "found": int(gone[bad].sum()), "lost": int(gone[~bad].sum()),
+    }  # fmt: skip
+    followed, right = {}, {}
+    for name, keep in {"unfiltered": np.ones(RECORDS, dtype=bool), "kept": ~gone, "clean": ~bad}.items():
+        scaling = _proxy.Scaling.of(x[keep])
+        with _proxy.fixed_threads(1):
+            model = _proxy.fit_proxy(scaling(x[keep]), y[keep], 10, epochs=config.epochs, seed=1)
+            right[name] = model.measure(scaling(images))[1].argmax(1) == truth
+            followed[name] = model.measure(scaling(stamped))[1].argmax(1) == target
+    for name, answers in {"success": followed, "accuracy": right}.items():
+        reference = answers["clean"]
+        line[name] = {
+            "clean": int(reference.sum()), "of": len(reference),
+            **{other: [int((answers[other] & ~reference).sum()), int((~answers[other] & reference).sum())]
+               for other in ("unfiltered", "kept")},
+        }  # fmt: skip
+    yield line
+
+
+def represented(run: Run, given: argparse.Namespace, x: Inputs, y: Labels, clean: Inputs) -> tuple[Spaces, Space]:
+    kept = place(given, run)
+    found, of_clean = load(kept, x) if kept.exists() else represent(x, y, GROUPS, clean)
+    if given.cache and not kept.exists():
+        save(kept, found, of_clean)
+    return found, of_clean
+
+
 def seed_of(run: Run, half: str) -> int:
     trigger, share, k = run
     return (700_000 if half == "accept" else 400_000) + 10_000 * TRIGGERS.index(trigger) + round(share * 1000) * 100 + k
@@ -112,15 +156,20 @@ def seed_of(run: Run, half: str) -> int:
 def dataset(run: Run, seed: int, given: argparse.Namespace) -> tuple[Inputs, Labels, np.ndarray, Inputs, Labels]:
     """Pictures, labels, which were planted, trusted pictures and labels."""
     rng = np.random.default_rng(seed)
-    raw = gzip.decompress((given.data / "train-images-idx3-ubyte.gz").read_bytes())
-    answers = gzip.decompress((given.data / "train-labels-idx1-ubyte.gz").read_bytes())
+    images, labels = pictures(given, "train")
     order = (HALF if given.half == "accept" else 0) + rng.permutation(HALF)[: RECORDS + TRUSTED]
-    images = (np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 1, 28, 28)[order] / 255).astype(np.float32)
-    labels = np.frombuffer(answers, np.uint8, offset=8)[order].astype(np.int64)
+    images, labels = images[order], labels[order]
     among, count = np.arange(RECORDS) % SOURCES == 0, round(run[1] * RECORDS)
     stamp, target = trigger_of(run, seed), run[2] % 10
     options: dict[str, Any] = {"target": target, "count": count, "generator": rng, "among": among}
     return *plant(images[:RECORDS], labels[:RECORDS], stamp, **options), images[RECORDS:], labels[RECORDS:]
+
+
+def pictures(given: argparse.Namespace, part: str) -> tuple[Inputs, Labels]:
+    raw = gzip.decompress((given.data / f"{part}-images-idx3-ubyte.gz").read_bytes())
+    answers = gzip.decompress((given.data / f"{part}-labels-idx1-ubyte.gz").read_bytes())
+    images = (np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 1, 28, 28) / 255).astype(np.float32)
+    return images, np.frombuffer(answers, np.uint8, offset=8).astype(np.int64)
 
 
 def trigger_of(run: Run, seed: int) -> Trigger:
@@ -196,6 +245,23 @@ def pooled(made: list[dict[str, Any]]) -> int:
             "least_recall": round(min(one["found"] / one["planted"] for one in own), 4),
             "runs_within": reach, "within": within,
         }  # fmt: skip
+        sys.stdout.write(json.dumps(line) + "\n")
+    return int(missed)
+
+
+def harm(made: list[dict[str, Any]]) -> int:
+    """Print every run; 1 when what stays does harm, or what went is missed."""
+    missed = False
+    for one in made:
+        line = {name: one[name] for name in ("trigger", "share", "run", "planted", "found", "lost")}
+        for name in ("success", "accuracy"):
+            counts = one[name]
+            line[f"{name}_clean"] = counts["clean"] / counts["of"]
+            for other in ("unfiltered", "kept"):
+                more = paired_difference(*counts[other], counts["of"])
+                line[f"{name}_{other}"] = [round(number, 4) for number in (more.value, more.low, more.high)]
+        line["within"] = line["success_kept"][0] <= 0.03 and line["accuracy_kept"][0] >= -0.005
+        missed |= not line["within"]
         sys.stdout.write(json.dumps(line) + "\n")
     return int(missed)
 
