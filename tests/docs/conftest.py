@@ -80,6 +80,7 @@ def prices(folder: Path) -> None:
 
 def foreign(folder: Path, config: dict[str, Any]) -> None:
     """The declaration of the page about tables, and models of other libraries."""
+    shutil.copyfile(Path(__file__).parents[1] / "reference/boosted_trees/binary.json", folder / "trees.json")
     page = (Path(__file__).parents[2] / "docs" / "blackbox.md").read_text()
     declared = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)[0])
     declared["constraints"] = {name: value for name, value in declared["constraints"].items() if value}

@@ -19,7 +19,7 @@ def command(
     model: Annotated[
         str,
         typer.Argument(
-            help="Model folder; or a black box: http(s)://host/v2/models/NAME, or the folder of an MLflow model."
+            help="Model folder; or a black box: http(s)://host/v2/models/NAME, an MLflow folder, or XGBoost's JSON."
         ),
     ],
     data: Annotated[Path, typer.Option(help="Dataset folder: records the model did not learn from.")],
@@ -104,7 +104,9 @@ def _part(document: dict[str, Any]) -> list[str]:
 
 
 def _only_asked(model: str) -> bool:
-    """Whether a model can only be asked: it lies behind an address, or its folder is MLflow's."""
+    """Whether a model can only be asked: behind an address, in MLflow's folder, or a file of trees."""
+    if model.endswith((".json", ".ubj")) and Path(model).is_file():
+        return True
     return model.startswith(("http://", "https://")) or (Path(model) / "MLmodel").is_file()
 
 

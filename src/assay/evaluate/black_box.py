@@ -15,6 +15,7 @@ import numpy as np
 
 from assay import canonical, lineage
 from assay.blackbox import pyfunc
+from assay.blackbox.boosted_trees import ENDINGS, read_boosted_trees
 from assay.blackbox.open_inference import OpenInference
 from assay.blackbox.predict import Asked, Source
 from assay.config.black_box import BlackBoxConfig
@@ -40,7 +41,7 @@ def evaluate_black_box(
     """Measure a model by asking: clean accuracy, and robust accuracy against attacks within a query budget.
 
     Args:
-        source: address of an endpoint, or path of an MLflow model.
+        source: address of an endpoint, or path of an MLflow model or of boosted trees.
         holdout: dataset folder.
         config: threats, seed, and the section ``black_box``.
         evidence: the signed envelope to write.
@@ -119,6 +120,8 @@ def _opened(source: str, box: BlackBoxConfig) -> AbstractContextManager[tuple[st
             url=source, most_values=1024, timeout_s=box.timeout_s, attempts=box.attempts, output=box.output
         )
         return nullcontext(("endpoint", endpoint))
+    if Path(source).suffix in ENDINGS:
+        return nullcontext(("model", read_boosted_trees(Path(source))))
     return _named("model", pyfunc.opened(Path(source), box.pyfunc, most_values=1024, timeout_s=box.timeout_s))
 
 
