@@ -24,12 +24,18 @@ from assay.gate.decide import ask
 from assay.gate.verdict import Case
 from assay.models.assemble import assemble
 from assay.models.folder import save_model
+from assay.models.spec import Architecture
 from assay.signing import unseal
 from assay.workspace import Workspace
 
 PAGE = (Path(__file__).parents[2] / "docs" / "certify.md").read_text()
 SHOWN = [yaml.safe_load(text) for text in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.M | re.S)]
-SETTINGS = {"confusions": {"pairs": [["1", "0"]]}, "conformal": {"fit_on": "x"}, "squeezing": {"fit_on": "x"}}
+SETTINGS = {
+    "confusions": {"pairs": [["1", "0"]]},
+    "conformal": {"fit_on": "x"},
+    "squeezing": {"fit_on": "x"},
+    "disagreement": {"fit_on": "x", "models": ["y"]},
+}
 
 
 def folders(where: Path, records: int = 120) -> dict[str, Path]:
@@ -40,6 +46,8 @@ def folders(where: Path, records: int = 120) -> dict[str, Path]:
     module = assemble(SPEC)
     module.load_state_dict(trained("mlp").state_dict())
     save_model(where / "model", module, SPEC, digits()[0][:4].numpy())
+    other = SPEC.model_copy(update={"architecture": Architecture(name="linear")})
+    save_model(where / "other-model", trained("linear"), other, digits()[0][:4].numpy())
     return {name: where / name for name in (*parts, "model")}
 
 
