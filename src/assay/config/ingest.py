@@ -45,7 +45,8 @@ class SourceConfig(Section):
             UnfitInput: the file's name cannot name a batch.
         """
         path = urlsplit(self.uri).path if "://" in self.uri else self.uri
-        return self.batch or require_name("batch", PurePosixPath(path.removesuffix(".gz")).stem)
+        fix = "It comes from the file's name: give the batch one of its own, as batch in a file or SOURCE/BATCH=URI."
+        return self.batch or require_name("batch", PurePosixPath(path.removesuffix(".gz")).stem, fix)
 
 
 class Limits(Section):

@@ -42,10 +42,10 @@ class RecordId(NamedTuple):
         return cls(match[1], match[2], int(match[3]))
 
 
-def require_name(kind: str, name: str) -> str:
-    """The name itself when it may name a source or a batch."""
+def require_name(kind: str, name: str, fix: str = "") -> str:
+    """The name itself when it may name a source or a batch; ``fix`` says where it can be given."""
     if not NAME.fullmatch(name):
-        raise UnfitInput(f"{kind} name", repr(name), f"to match {NAME.pattern}")
+        raise UnfitInput(f"{kind} name", repr(name), f"to match {NAME.pattern}", fix)
     return name
 
 

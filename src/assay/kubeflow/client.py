@@ -214,8 +214,9 @@ class Kubeflow:
         except ApiException as error:
             raise _said(where, int(error.status or 0), str(error.body or error.reason)[:500]) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            why = re.sub(r".*\[Errno -?\d+\] ", "", str(getattr(error, "reason", None) or error))
             raise Unreachable(
-                where, type(error).__name__, "an answer", "Is the endpoint right, and reachable?"
+                where, f"{type(error).__name__}: {why}"[:300], "an answer", "Is the endpoint right, and reachable?"
             ) from error
         except ValueError as error:
             raise UnfitInput(where, str(error), "what kfp accepts") from error
