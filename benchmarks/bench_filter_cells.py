@@ -116,7 +116,7 @@ def retrained(run: Run, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     found, of_clean = represented(run, given, x, y, clean)
     config, own = FilterConfig(), with_trusted(found, of_clean, x, clean)
     gone = judge(own, y, GROUPS, known, config, members(config.detectors)).decision.removed
-    images, truth = pictures(given, "t10k")
+    images, truth = pictures(given.data, "t10k")
     target = run[2] % 10
     stamped = trigger_of(run, seed)(images[truth != target])
     line: dict[str, Any] = {
@@ -156,7 +156,7 @@ def seed_of(run: Run, half: str) -> int:
 def dataset(run: Run, seed: int, given: argparse.Namespace) -> tuple[Inputs, Labels, np.ndarray, Inputs, Labels]:
     """Pictures, labels, which were planted, trusted pictures and labels."""
     rng = np.random.default_rng(seed)
-    images, labels = pictures(given, "train")
+    images, labels = pictures(given.data, "train")
     order = (HALF if given.half == "accept" else 0) + rng.permutation(HALF)[: RECORDS + TRUSTED]
     images, labels = images[order], labels[order]
     among, count = np.arange(RECORDS) % SOURCES == 0, round(run[1] * RECORDS)
@@ -165,9 +165,9 @@ def dataset(run: Run, seed: int, given: argparse.Namespace) -> tuple[Inputs, Lab
     return *plant(images[:RECORDS], labels[:RECORDS], stamp, **options), images[RECORDS:], labels[RECORDS:]
 
 
-def pictures(given: argparse.Namespace, part: str) -> tuple[Inputs, Labels]:
-    raw = gzip.decompress((given.data / f"{part}-images-idx3-ubyte.gz").read_bytes())
-    answers = gzip.decompress((given.data / f"{part}-labels-idx1-ubyte.gz").read_bytes())
+def pictures(data: Path, part: str) -> tuple[Inputs, Labels]:
+    raw = gzip.decompress((data / f"{part}-images-idx3-ubyte.gz").read_bytes())
+    answers = gzip.decompress((data / f"{part}-labels-idx1-ubyte.gz").read_bytes())
     images = (np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 1, 28, 28) / 255).astype(np.float32)
     return images, np.frombuffer(answers, np.uint8, offset=8).astype(np.int64)
 
