@@ -21,7 +21,7 @@ ATTACKS = catalog.names("attacks")
 NORMS = list(MOVES)
 PAIRS = [(name, norm) for name in ATTACKS for norm in getattr(catalog.member("attacks", name), "norms", NORMS)]
 FIRST = dict(reversed(PAIRS))  # a norm of each attack
-OTHER = {name: next(norm for norm in ("l0", "linf") if (name, norm) not in PAIRS) for name in ATTACKS}
+OTHER = {name: next((norm for norm in ("l0", "linf") if (name, norm) not in PAIRS), "") for name in ATTACKS}
 ONE_FAST = [pytest.param(*pair, marks=[] if FIRST[pair[0]] == pair[1] else [pytest.mark.slow]) for pair in PAIRS]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,7 +98,8 @@ def test_keeps_shape_type_ball_and_box_and_is_never_weaker_than_none(name, norm,
         assert right.sum() >= 5
         if getattr(attack, "decision_based", False):
             return  # it sees no loss, and this model calls the whole box one class
-        assert (loss_of(attack, after, y) > loss_of(attack, before, y))[right].sum() >= 0.75 * right.sum()
+        least = 0.2 if name == "transfer" else 0.75  # it finds what two models share
+        assert (loss_of(attack, after, y) > loss_of(attack, before, y))[right].sum() >= least * right.sum()
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if getattr(built(name), "loss", "") == "ce"])
@@ -169,12 +170,13 @@ def test_says_what_is_wrong_with_its_arguments(name):
         "y: got torch.float32": (model, x, y.float(), threat),
         "y: got torch.int64 of shape": (model, x, y[:3], threat),
         "y: got classes": (model, x, y + 5, threat),
-        f"threat.norm: got {OTHER[name]}": (model, x, y, ball(OTHER[name], 0.1)),
         "threat: got targeted": (model, x, y, ball(FIRST[name], 0.1, goal="targeted")),
         "model: got training mode": (network((1, 6, 6), 3).train(), x, y, threat),
         "model: got logits of shape": (network((1, 6, 6), 1), x, y * 0, threat),
         "model: got logits without a gradient": (Detached(), x, y, threat),
     }
+    if OTHER[name]:
+        wrong[f"threat.norm: got {OTHER[name]}"] = (model, x, y, ball(OTHER[name], 0.1))
     if getattr(attack, "gradient_free", False):
         del wrong["model: got logits without a gradient"]
     for message, arguments in wrong.items():

@@ -33,6 +33,7 @@ class APGD:
         restarts: independent random starts.
         loss: as in PGD; ``ce`` and ``dlr`` are those of AutoAttack.
         start: ``uniform`` in the ball, or at a corner of it that is constant over ``tiles`` (see `tiled_start`).
+        samples: answers of the model that every gradient is the mean of; for one that answers differently each time.
         drop: let a record leave the batch once it is misclassified.
 
     Call with: as PGD.
@@ -51,11 +52,13 @@ class APGD:
     restarts: int = 1
     loss: Loss = "ce"
     start: Start = "uniform"
+    samples: int = 1
     drop: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.restarts) < 1:
-            raise UnfitInput("attacks.apgd", f"steps {self.steps}, restarts {self.restarts}", "both at least 1")
+        if min(self.steps, self.restarts, self.samples) < 1:
+            got = f"steps {self.steps}, restarts {self.restarts}, samples {self.samples}"
+            raise UnfitInput("attacks.apgd", got, "all at least 1")
 
     def __call__(
         self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, threat: ThreatModel, *, generator: torch.Generator
@@ -63,7 +66,7 @@ class APGD:
         """The adversarial examples; see the class."""
         require_fit(model, x, y, threat)
         x = x.detach()
-        best = Best(model, x, y, self.loss, drop=self.drop)
+        best = Best(model, x, y, self.loss, drop=self.drop, samples=self.samples)
         for _ in range(self.restarts):
             ascend(best, x, threat, begin(self.start, threat, x, generator), self.steps)
         return best.x_adv

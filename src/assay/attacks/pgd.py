@@ -39,6 +39,7 @@ class PGD:
         momentum: share of the last direction that is carried into the next, below 1; gradients are first divided by
             their mean absolute value (Dong et al. 2018, eq. 6). 0 is plain PGD.
         start: ``uniform`` in the ball, or at a corner of it that is constant over ``tiles`` (see `tiled_start`).
+        samples: answers of the model that every gradient is the mean of; for one that answers differently each time.
         drop: let a record leave the batch once it is misclassified. Then the points are no longer those of highest
             loss, but exactly the same records are misclassified, for less work.
 
@@ -66,11 +67,13 @@ class PGD:
     loss: Loss = "ce"
     start: Start = "uniform"
     momentum: float = 0.0
+    samples: int = 1
     drop: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.restarts) < 1:
-            raise UnfitInput("attacks.pgd", f"steps {self.steps}, restarts {self.restarts}", "both at least 1")
+        if min(self.steps, self.restarts, self.samples) < 1:
+            got = f"steps {self.steps}, restarts {self.restarts}, samples {self.samples}"
+            raise UnfitInput("attacks.pgd", got, "all at least 1")
         if self.reach is not None and not 2 <= self.reach < float("inf"):
             raise UnfitInput("attacks.pgd: reach", str(self.reach), "at least 2, the diameter of the ball")
         if not 0 <= self.momentum < 1:
@@ -88,7 +91,7 @@ class PGD:
         """The adversarial examples; see the class."""
         require_fit(model, x, y, threat)
         x = x.detach()
-        best = Best(model, x, y, self.loss, drop=self.drop)
+        best = Best(model, x, y, self.loss, drop=self.drop, samples=self.samples)
         for _ in range(self.restarts):
             self._ascend(best, x, threat, begin(self.start, threat, x, generator))
         return best.x_adv

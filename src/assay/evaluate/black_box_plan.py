@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from assay import catalog
+from assay.attacks.transfer import Transfer
 from assay.config.black_box import BlackBoxConfig
 from assay.config.evaluate import EvaluateConfig
 from assay.errors import UnfitInput
 from assay.evaluate.ladder import Rung, ladder
 from assay.evaluate.measure import Plan
 from assay.evaluate.plan import require_different
-from assay.evaluate.strength import TRANSFER, Transfer
+from assay.evaluate.strength import TRANSFER
 from assay.threat import ThreatModel
 
 BESIDE = 3
@@ -45,8 +46,8 @@ def make_black_box_plan(config: EvaluateConfig, box: BlackBoxConfig, constraints
     for rung in given:
         if not rung.gradient_free:
             raise UnfitInput(f"black_box.attacks: {rung.name}", "an attack that follows the gradient", _free())
-    surrogate = Transfer()
-    rungs = tuple(sorted((Rung(TRANSFER, surrogate), *given), key=_queries))
+    surrogate = [] if any(rung.name == TRANSFER for rung in given) else [Rung(TRANSFER, Transfer())]
+    rungs = tuple(sorted((*surrogate, *given), key=_queries))
     most = BESIDE + sum(_queries(rung) + BESIDE for rung in rungs)
     if most > box.queries:
         raise UnfitInput(
@@ -72,6 +73,4 @@ def _free() -> str:
 def _queries(rung: Rung) -> int:
     """The most that one record is asked by the proposals of an attack."""
     attack: Any = rung.attack
-    if isinstance(attack, Transfer):
-        return attack.epochs
     return int(attack.queries) * rung.restarts

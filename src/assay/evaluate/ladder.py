@@ -47,7 +47,8 @@ class Rung:
         inner = getattr(attack, "attack", attack)  # what is wrapped takes the steps
         if self.gradient_free:
             return FORWARD * self.restarts * int(getattr(inner, "queries", 1))
-        return float(self.restarts * int(getattr(inner, "steps", 1)) * int(getattr(attack, "targets", 1)))
+        passes = int(getattr(inner, "steps", 1)) * int(getattr(inner, "samples", 1))
+        return float(self.restarts * passes * int(getattr(attack, "targets", 1)))
 
     @property
     def aims(self) -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from assay.attacks.geometry import Attack
+from assay.attacks.transfer import Transfer
 from assay.evaluate import soundness
 from assay.evaluate.blocks import BLOCK_RECORDS, block_count, block_rows
 from assay.evaluate.fast import agreeing, exact, fast, pays
@@ -27,7 +28,6 @@ from assay.evaluate.strength import (
     RandomSearch,
     Rescaled,
     Targeted,
-    Transfer,
     differentiable,
 )
 from assay.progress import track
@@ -74,15 +74,17 @@ class Plan:
     def ladder(self) -> tuple[Rung, ...]:
         """The configured attacks, the strongest of them aimed, then three that a masked model does not withstand.
 
-        Where a configured attack aims by itself, the strongest is not aimed once more.
+        Where a configured attack aims by itself, the strongest is not aimed once more; where transfer is configured,
+        it is that.
         """
         strongest = self.strongest.attack
         aimed = [] if any(rung.aims for rung in self.rungs) else [Rung(TARGETED, Targeted(attack=_whole(strongest)))]
+        moved = [] if any(rung.name == TRANSFER for rung in self.rungs) else [Rung(TRANSFER, Transfer())]
         return (
             *self.rungs,
             *aimed,
             Rung(RESCALED, Rescaled(attack=strongest)),
-            Rung(TRANSFER, Transfer()),
+            *moved,
             Rung(SEARCH, RandomSearch()),
         )
 

@@ -97,7 +97,7 @@ def verdicts(outcomes: Outcomes, y: torch.Tensor, plan: Plan, features: int) -> 
         "gradient_free_not_better": lambda: all(
             _not_better(outcomes, plan, rung.name, SEARCHED if rung.name == SEARCH else BLOCK_RECORDS)
             for rung in plan.ladder
-            if rung.gradient_free
+            if rung.gradient_free and rung.name != TRANSFER
         ),
         "transfer_not_better": lambda: _not_better(outcomes, plan, TRANSFER, BLOCK_RECORDS),
         "accuracy_falls_with_epsilon": lambda: all(_falls(tallies, plan, threat, features) for threat in threats),

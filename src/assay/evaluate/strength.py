@@ -12,11 +12,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from assay.attacks.geometry import Attack, project, random_start
+from assay.attacks.geometry import Attack, project
 from assay.attacks.l0 import swapped
 from assay.attacks.objective import margin
-from assay.attacks.pgd import PGD
-from assay.attacks.sparse_pgd import SparsePGD
 from assay.evaluate.fast import exact
 from assay.threat import ThreatModel
 
@@ -30,7 +28,6 @@ __all__ = [
     "RandomSearch",
     "Rescaled",
     "Targeted",
-    "Transfer",
     "differentiable",
 ]
 
@@ -131,56 +128,6 @@ class Rescaled:
             typical = float(margin(model(x), y).abs().median())
         factor = 1 / typical if 0 < typical < float("inf") else 1.0
         return self.attack(_Scaled(model, factor).eval(), x, y, threat, generator=generator)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Transfer:
-    """An attack on a surrogate: a small network that learns the model's answers around the records it is given.
-
-    The surrogate has gradients whatever the model does with its own. What breaks the surrogate and the model is found
-    by asking the model for logits alone.
-
-    Fields:
-        hidden: width of the surrogate's one hidden layer.
-        epochs: steps of Adam, each on all records moved at random inside the ball.
-        steps: of PGD on the surrogate; of sparse PGD for ``l0``.
-
-    Reference: Papernot et al. Practical Black-Box Attacks against Machine Learning. AsiaCCS 2017. arXiv:1602.02697.
-    """
-
-    hidden: int = 64
-    epochs: int = 60
-    steps: int = 20
-
-    def __call__(
-        self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, threat: ThreatModel, *, generator: torch.Generator
-    ) -> torch.Tensor:
-        """Points that break the surrogate, or come nearest to it."""
-        with torch.enable_grad():
-            surrogate = self._learn(model, x, threat, generator)
-        attack = (SparsePGD if threat.norm == "l0" else PGD)(steps=self.steps, restarts=1, loss="margin")
-        return attack(surrogate, x, y, threat, generator=generator)
-
-    def _learn(self, model: nn.Module, x: torch.Tensor, threat: ThreatModel, generator: torch.Generator) -> nn.Module:
-        with torch.no_grad():
-            classes = model(x[:1]).shape[1]
-        widths = ((x[0].numel(), self.hidden), (self.hidden, classes))
-        layers = [nn.utils.skip_init(nn.Linear, *pair) for pair in widths]  # type: ignore[no-untyped-call]
-        for layer in layers:
-            drawn = torch.randn(layer.weight.shape, generator=generator)
-            layer.weight.data = drawn * (2 / layer.in_features) ** 0.5
-            layer.bias.data.zero_()
-        surrogate = nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1])
-        surrogate.to(x)
-        optimizer = torch.optim.Adam(surrogate.parameters(), lr=5e-3, foreach=True)
-        for _ in range(self.epochs):
-            at = random_start(threat, x, generator)
-            with torch.no_grad():
-                answer = torch.nan_to_num(model(at)).softmax(1)
-            optimizer.zero_grad()
-            torch.autograd.backward(nn.functional.cross_entropy(surrogate(at), answer))
-            optimizer.step()
-        return surrogate.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True, kw_only=True)
