@@ -202,6 +202,7 @@ def test_the_evidence_says_how_it_was_measured(case: Case) -> None:
         "loss": "ce",
         "start": "uniform",
         "momentum": 0.0,
+        "samples": 1,
         "drop": True,
     }
     assert how["attacks"]["pgd"] == settings
@@ -210,6 +211,7 @@ def test_the_evidence_says_how_it_was_measured(case: Case) -> None:
     assert how["versions"]["torch"] == torch.__version__
     assert how["versions"]["threads"] == "1"
     assert how["trained_against"]["method"] == "cross_entropy"
+    assert how["beside_training"] is None
 
 
 SHORT = {"fgsm": {}, "apgd": {"steps": 5}, "square": {"queries": 30}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from promotion_cases import against_champion, ago, estimate, evidence_about, policy
 
 from assay import catalog
+from assay.effort import FOLLOW_NO_GRADIENT, beside_training
 from assay.errors import UnfitInput, UnknownName
 from assay.estimate import proportion
 from assay.gate.verdict import Case
@@ -267,6 +268,41 @@ TWICE = ADVERSARIAL | {"attack": {"settings": {"steps": 7, "restarts": 2}}}
 def test_the_attack_trained_against_is_no_evidence(trained: Any, attacks: Any, verdict: str) -> None:
     measured = {"trained_against": trained, "attacks": attacks, "threats": {"linf:0.1": {}}}
     assert ask("stronger_than_training", case(measured=measured)) == verdict
+
+
+@pytest.mark.parametrize("name", FOLLOW_NO_GRADIENT)
+def test_steps_that_follow_no_gradient_of_the_model_do_not_count(name: str) -> None:
+    """The surrogate of every evaluation is attacked with 20 steps, more than twice what a model is trained against."""
+    for attacks, verdict in (({name: {"steps": 20}}, "not_measured"), ({"fgsm": {}, name: {"steps": 20}}, "misses")):
+        measured = {"trained_against": ADVERSARIAL, "attacks": attacks, "threats": {"linf:0.1": {}}}
+        assert ask("stronger_than_training", case(measured=measured)) == verdict
+
+
+def test_the_attacks_whose_steps_do_not_count_are_those_that_need_no_gradient() -> None:
+    members = {name: catalog.member("attacks", name) for name in catalog.names("attacks")}
+    free = {name for name, each in members.items() if getattr(each, "gradient_free", False)}
+    assert {name for name in free if "steps" in {field.name for field in fields(members[name])}} == set(
+        FOLLOW_NO_GRADIENT
+    )
+
+
+def test_evidence_sets_each_attack_beside_the_one_trained_against() -> None:
+    trained = {"method": "adversarial", "attack": {"settings": {"steps": 7}}}
+    attacks = {
+        "fgsm": {"loss": "ce"},
+        "pgd": {"steps": 7, "restarts": 2, "loss": "margin"},
+        "apgd": {"steps": 7, "loss": "ce"},
+        "transfer": {"steps": 20},
+    }
+    found = beside_training(trained, attacks)
+    assert found is not None
+    assert found["trained"] == {"steps": 7, "restarts": 1, "loss": "ce"}
+    assert {name: (one["stronger"], one["other_loss"]) for name, one in found["attacks"].items()} == {
+        "fgsm": (False, False),
+        "pgd": (True, True),
+        "apgd": (False, False),
+    }
+    assert beside_training({"method": "huber", "attack": {"settings": {}}}, attacks) is None
 
 
 @pytest.mark.parametrize(

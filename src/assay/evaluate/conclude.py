@@ -9,6 +9,7 @@ from typing import Any
 from assay import lineage
 from assay.attempts import charge
 from assay.data.files import write_file
+from assay.effort import beside_training
 from assay.estimate import RISK, Estimate
 from assay.evaluate import slices, soundness, summary
 from assay.evaluate.aspects.scene import Scene
@@ -120,8 +121,10 @@ def subjects(prepared: Prepared, champion: str) -> dict[str, str]:
 def describe(prepared: Prepared, data: Holdout) -> dict[str, Any]:
     """Everything that another measurement would have to share to give the same numbers."""
     config, plan, trained = prepared.config, prepared.plan, prepared.candidate.spec.trained
+    shared = how(config, data, plan)
+    against = {"method": trained.method, "threat": trained.threat, "attack": trained.config.get("method", {})}
     sequential = {"decide": dict(config.decide), "risk": RISK, "population": len(prepared.data.y)}
-    return how(config, data, plan) | {
+    return shared | {
         "gradient_evaluations": round(sum(rung.cost for rung in plan.rungs), 3),
         "triggers": [dict(trigger) for trigger in config.triggers],
         "limit_s": config.limit_s,
@@ -129,11 +132,8 @@ def describe(prepared: Prepared, data: Holdout) -> dict[str, Any]:
         "sequential": sequential if config.decide else None,
         "precision": config.precision,
         "device": device_name(config),
-        "trained_against": {
-            "method": trained.method,
-            "threat": trained.threat,
-            "attack": trained.config.get("method", {}),
-        },
+        "trained_against": against,
+        "beside_training": beside_training(against, shared["attacks"]),
         "target": prepared.target.to_json() if prepared.target else None,
         "soundness": {
             "tolerance": soundness.TOLERANCE,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
+from assay.effort import measured_efforts, trained_effort
 from assay.errors import UnfitInput
 from assay.gate.verdict import Case, Finding, Severity, require_finite
 
@@ -20,9 +21,9 @@ class StrongerThanTraining:
 
     A model measured with the attack that it learned to withstand shows what it learned, not what it withstands. An
     attack counts that takes at least as many steps a restart, and over all restarts ``factor`` times as many: a hundred
-    restarts of one step search less than one restart of a hundred. It has to be made in the norm, box, goal and
-    knowledge of the training, with a radius no smaller. Holds for a model trained against no attack; not measured for
-    an imported one, of which nobody knows.
+    restarts of one step search less than one restart of a hundred. Steps on a surrogate, or of an attack that follows
+    no gradient, do not count. It has to be made in the norm, box, goal and knowledge of the training, with a radius no
+    smaller. Holds for a model trained against no attack; not measured for an imported one, of which nobody knows.
 
     Example:
         {rule: stronger_than_training, factor: 2}
@@ -54,28 +55,14 @@ class StrongerThanTraining:
         if not isinstance(threats, Mapping) or not any(_covers(key, str(trained["threat"])) for key in threats):
             note = f"no threat in norm, box, goal and knowledge of {trained['threat']}, and no smaller, was measured"
             return Finding(verdict="not_measured", about=about, need=need, note=note)
-        learned, measured = _training(trained), _attacks(case.evidence.measured.get("attacks"))
+        learned, measured = trained_effort(trained), measured_efforts(case.evidence.measured.get("attacks")).values()
         if learned is None or not measured:
             note = "the evidence does not say how many steps an attack took"
             return Finding(verdict="not_measured", about=about, need=need, note=note)
-        holds = any(one.steps >= learned.steps and one.all >= self.factor * learned.all for one in measured)
+        holds = any(one.exceeds(learned, self.factor) for one in measured)
         most = max(measured, key=lambda one: (one.all, one.steps))
         note = f"{most} measured, {learned} trained against"
         return Finding(verdict="holds" if holds else "misses", about=about, need=need, note=note)
-
-
-class _Effort(NamedTuple):
-    """Steps of each restart, and how many restarts."""
-
-    steps: int
-    restarts: int
-
-    @property
-    def all(self) -> int:
-        return self.steps * self.restarts
-
-    def __str__(self) -> str:
-        return f"{self.steps} steps" + (f" x {self.restarts} restarts" if self.restarts > 1 else "")
 
 
 def _covers(measured: Any, trained: str) -> bool:
@@ -85,23 +72,3 @@ def _covers(measured: Any, trained: str) -> bool:
         return (norm, rest) == (norm_then, rest_then) and float(radius) >= float(radius_then)
     except ValueError:
         return False
-
-
-def _training(trained: Mapping[str, Any]) -> _Effort | None:
-    attack = trained.get("attack")
-    settings = attack.get("settings") if isinstance(attack, Mapping) else None
-    steps = _count(settings, "steps") if isinstance(settings, Mapping) else None
-    if not isinstance(settings, Mapping) or not steps:
-        return None
-    return _Effort(steps, _count(settings, "restarts") or 1)
-
-
-def _attacks(attacks: Any) -> list[_Effort]:
-    """The effort of each attack on one record; one without steps, like FGSM, takes one."""
-    told = [how for how in attacks.values() if isinstance(how, Mapping)] if isinstance(attacks, Mapping) else []
-    return [_Effort(_count(how, "steps") or 1, _count(how, "restarts") or 1) for how in told]
-
-
-def _count(settings: Mapping[str, Any], name: str) -> int | None:
-    value = settings.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else None
