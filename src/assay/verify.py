@@ -41,6 +41,7 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "batch": ("uploader",),
     "quarantine": ("custodian", "evaluator", "promoter", "approver"),
     "incident": ("evaluator", "promoter", "approver"),
+    "shard": ("evaluator",),
 }
 MANIFEST, MANIFESTS = "manifest.json", "manifests"
 ENVELOPE_START = b'{"payload"'

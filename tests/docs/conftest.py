@@ -62,6 +62,7 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> P
     )
     deliver(folder)
     prices(folder)
+    encoded(folder)
     foreign(folder, config)
     return folder
 
@@ -76,6 +77,15 @@ def prices(folder: Path) -> None:
         rules[source] = {"prefixes": [f"{name}.csv"], "require_signature": False, "trust": trust}
         (folder / f"{name}.csv").write_text("rooms,age,floor,price\n" + "".join(rows))
     (folder / "prices.yaml").write_text(yaml.safe_dump({"schema": "assay.sources/v1", "sources": rules}))
+
+
+def encoded(folder: Path) -> None:
+    """What an encoder made of many records, and of trusted ones."""
+    rng = np.random.default_rng(0)
+    for name, count in (("", 20_000), ("trusted-", 400)):
+        y = rng.integers(0, 3, count)
+        np.save(folder / f"{name}features.npy", (rng.normal(size=(count, 16)) + y[:, None]).astype(np.float32))
+        np.save(folder / f"{name}labels.npy", y)
 
 
 def foreign(folder: Path, config: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ from assay.evaluate.shard import evaluate_shard
 from assay.evaluate.step import evaluate
 from assay.ledger import put_folder
 from assay.signing import peek, seal, statement
+from assay.verify import verify
 from assay.workspace import Workspace
 
 RECORDS = 600  # three blocks, the last one short
@@ -185,6 +186,36 @@ def test_sets_of_other_records_may_lie_elsewhere_where_the_parts_are_merged(case
     trusted.save(case.folder / "others")
     case.merge(given, "others", sets={"trusted": str(case.folder / "others")})
     assert case.payload("others") != case.payload("whole"), "other records are other evidence"
+
+
+def test_a_part_is_verified_by_anybody_with_the_public_keys(case: Case) -> None:
+    said = verify(case.two[0], case.workspace.keyring)
+    assert (said["verified"], said["checked"][0]["kind"]) == (True, "shard")
+    forge(case.two[0], lambda document: None, None)
+    assert not verify(case.two[0], case.workspace.keyring)["verified"]
+
+
+CROWNED: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
+    "no block of it": ("blocks: got", lambda d: body(d).update(champion=None)),
+    "a block too few": ("blocks: got", lambda d: body(d)["champion"].pop()),
+    "answers it does not give": (
+        "answers that the champion does not give",
+        lambda d: body(d)["champion"][0]["predicted"].__setitem__(0, -1),
+    ),
+}
+
+
+@pytest.mark.slow
+def test_what_parts_say_of_the_champion_is_held_to_the_same(case: Case) -> None:
+    promote_champion(case)
+    given = case.parts(2, target=TARGET)
+    whole = given[1].read_bytes()
+    for said, change in CROWNED.values():
+        given[1].write_bytes(whole)
+        forge(given[1], change, case)
+        with pytest.raises(UnfitInput, match=re.escape(said)):
+            case.merge(given)
+    assert case.workspace.ledger.names("attempts/") == []
 
 
 @pytest.mark.slow
