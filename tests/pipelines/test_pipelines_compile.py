@@ -143,7 +143,10 @@ def test_a_node_selector_of_the_run_form_wins(name: str, config: Config) -> None
     assert "gpu_node_selector" in owner["inputDefinitions"]["parameters"]
 
 
-@pytest.mark.parametrize("name", SOME_SLOW)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name != "evaluate_and_promote" else []) for name in PIPELINES],
+)
 def test_shards_of_evaluate_each_get_a_node_and_one_task_makes_evidence_of_them(name: str, config: Config) -> None:
     """A loop over fixed shards whose parts are collected; each is placed, and given keys, as evaluate is."""
     shared = RESOURCES.model_copy(

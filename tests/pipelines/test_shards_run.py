@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from evaluate_cases import dataset, linear_model
 from kfp import dsl, local
+from mlflow import MlflowClient
 
 from assay import canonical
 from assay.components.evaluate.component import evaluate
@@ -50,5 +51,10 @@ def test_the_shards_of_a_run_make_the_evidence_of_one_task(
     (whole,) = (tmp_path / "artifacts").rglob("evaluate/evidence")
     assert merged.read_bytes() == whole.read_bytes(), "one measurement, bound in the ledger once"
     assert len(workspace.ledger.names("evidence/")) == len(workspace.ledger.names("attempts/")) == 1
+    assert not list((workspace.home / "outbox").glob("*.json")), "MLflow took every record"
+    store = MlflowClient(workspace.tracking_uri)
+    runs = store.search_runs([each.experiment_id for each in store.search_experiments()])
+    told = sorted((run.data.tags.get("assay.step", ""), run.info.status) for run in runs)
+    assert told == [("", "FINISHED"), ("evaluate", "FINISHED"), ("evaluate_shard", "FINISHED")]
     steps = sorted(name.rsplit("/", 1)[-1].rsplit("-", 1)[0] for name in workspace.ledger.names("runs/r1/"))
     assert steps == ["evaluate", "evaluate", *["evaluate_shard"] * 4]

@@ -66,7 +66,7 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-@pytest.mark.parametrize("of", [1, 2, 8, 11, 20])
+@pytest.mark.parametrize("of", [8, *(pytest.param(of, marks=pytest.mark.slow) for of in (1, 2, 11, 20))])
 def test_any_number_of_shards_writes_the_bytes_of_one_machine(files: Files, of: int) -> None:
     """In any order; of twenty shards of eleven blocks, nine have none."""
     assert files.score(files.states(of)[::-1]) == files.score()
