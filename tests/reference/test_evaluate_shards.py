@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -451,3 +452,37 @@ def test_every_refusal_is_one_of_ours(case: Case) -> None:
         given[0].write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
         with pytest.raises(AssayError):
             case.merge(given)
+
+
+def places_of(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a document, lists by their first and last entries."""
+    if isinstance(value, dict):
+        inside = list(value.items())
+    elif isinstance(value, list):
+        inside = [(index, value[index]) for index in sorted({0, len(value) - 1}) if value]
+    else:
+        inside = []
+    return (
+        [at, *(place for key, below in inside for place in places_of(below, (*at, key)))]
+        if at
+        else [place for key, below in inside for place in places_of(below, (key,))]
+    )
+
+
+@pytest.mark.slow
+def test_whatever_stands_anywhere_in_a_part_it_is_evidence_or_an_error_of_ours(case: Case) -> None:
+    """One value at a time exchanged for another kind, and signed: a faulty writer never crashes a merge."""
+    given = case.two
+    whole = given[1].read_bytes()
+    places, draw = places_of(peek(whole)["predicate"]), np.random.default_rng(5)
+    others: list[Any] = [None, True, -1, 2**53 - 1, 0.5, "", "x" * 70, [], [[]], {}, {"a": None}]
+    for at in draw.permutation(len(places))[:120]:
+        *above, last = places[at]
+        document = peek(whole)
+        inner: Any = document["predicate"]
+        for key in above:
+            inner = inner[key]
+        inner[last] = others[draw.integers(len(others))]
+        given[1].write_bytes(seal(document, case.workspace.signers("evaluator")))
+        with suppress(AssayError):
+            case.merge(given, f"merged{at}")

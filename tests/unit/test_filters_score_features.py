@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from assay.config.shard import Shard
 from assay.errors import UnfitInput
 from assay.filters import streaming
 from assay.filters._score_features import score_features, sum_features
+from assay.filters._state import joined, state_of
 from assay.filters.spectral import Spectral
+from assay.filters.streaming import Moments
 from assay.filters.trusted_mahalanobis import TrustedMahalanobis
 
 RECORDS, WIDTH = 700, 6  # eleven blocks, the last one short
@@ -145,6 +148,15 @@ def test_missing_doubled_and_broken_states_are_refused(files: Files) -> None:
         states[1].write_bytes(data)
         with pytest.raises(UnfitInput, match="2-3"):
             files.score(states)
+
+
+def test_a_state_that_holds_a_block_twice_is_refused(files: Files) -> None:
+    """Its blocks add up to the right number, for another is missing."""
+    whole = state_of(files.features, files.y, range(3))
+    doubled = {**whole.moments.nodes, (0, 0): whole.moments.nodes[1, 0]}
+    del doubled[0, 2]
+    with pytest.raises(UnfitInput, match="twice"):
+        joined([replace(whole, moments=Moments(doubled))], 3 * streaming.BLOCK)
 
 
 def test_features_that_changed_after_they_were_summed_are_refused(files: Files) -> None:

@@ -134,7 +134,7 @@ def joined(states: Iterable[State], records: int) -> State:
     """
     found: State | None = None
     for state in states:
-        moments = Moments.joined([found.moments, state.moments]) if found else state.moments
+        moments = Moments.joined([found.moments if found else Moments({}), state.moments])
         found = replace(state, blocks={**(found.blocks if found else {}), **state.blocks}, moments=moments)
     if found is None:
         raise UnfitInput("states", "none", "one a shard")
