@@ -291,3 +291,23 @@ def test_a_sentence_names_no_thousand_names() -> None:
     assert len(str(error)) < 1000
     assert "and 9960 more" in str(error)
     assert len(error.known) == 10_000
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"rule": "at_most", "estimate": "backdoor_success", "value": 20},
+        {"rule": "at_least", "estimate": "clean_accuracy", "value": -1},
+        {"rule": "at_least", "estimate": "robust_accuracy", "threat": "linf:0.1", "value": 40},
+        {"rule": "backdoor", "value": 5},
+        {"rule": "certified_at_least", "threat": "linf:0.1", "value": -0.1},
+        {"rule": "worst_slice", "estimate": "clean_accuracy", "by": "class", "value": -2},
+    ],
+)
+def test_a_bar_in_percent_is_no_rule_that_always_holds(
+    rule: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "policy.yaml").write_bytes(canonical.dumps({"rules": [rule]}))
+    code, _, said = told(capsys, "gate", "none", "--policy", str(tmp_path / "policy.yaml"))
+    assert code == 2
+    assert "a share in [0, 1]" in said

@@ -25,6 +25,7 @@ MARKS = re.compile(r"(?::(?:untargeted|targeted|white-box|black-box|transfer|que
 """What a threat's key names behind ball and box."""
 
 Verdict = Literal["holds", "misses", "unclear", "not_measured"]
+SHARES = ("_accuracy", "_success", "_rate", "_share")  # how names of estimates end that lie in [0, 1]
 Severity = Literal["required", "advisory"]
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "estimate_name",
     "more_records",
     "reach",
+    "require_bar",
     "require_finite",
     "require_share",
     "stay",
@@ -264,6 +266,14 @@ def require_share(where: str, value: float) -> None:
     """Refuse a bar that is no share."""
     if not 0 <= value <= 1:
         raise UnfitInput(where, str(value), "a share in [0, 1]")
+
+
+def require_bar(where: str, estimate: str, value: float) -> None:
+    """Refuse a bar that no interval can be held against: one that is not finite, or outside [0, 1] for a share.
+
+    Whoever writes 20 and means percent would have a rule that always holds, or never.
+    """
+    (require_share if estimate.endswith(SHARES) else require_finite)(where, value)
 
 
 def require_finite(where: str, value: float) -> None:

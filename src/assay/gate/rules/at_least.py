@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assay.gate.verdict import Case, Finding, Severity, estimate_name, reach, require_finite
+from assay.gate.verdict import Case, Finding, Severity, estimate_name, reach, require_bar
 
 __all__ = ["AtLeast"]
 
@@ -33,7 +33,7 @@ class AtLeast:
     severity: Severity = "required"
 
     def __post_init__(self) -> None:
-        require_finite("at_least: value", self.value)
+        require_bar("at_least: value", self.estimate, self.value)
         estimate_name(self.estimate, self.threat)
 
     def __call__(self, case: Case) -> Finding:

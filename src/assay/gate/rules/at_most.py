@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assay.gate.verdict import Case, Finding, Severity, estimate_name, require_finite, stay
+from assay.gate.verdict import Case, Finding, Severity, estimate_name, require_bar, stay
 
 __all__ = ["AtMost"]
 
@@ -29,7 +29,7 @@ class AtMost:
     severity: Severity = "required"
 
     def __post_init__(self) -> None:
-        require_finite("at_most: value", self.value)
+        require_bar("at_most: value", self.estimate, self.value)
         estimate_name(self.estimate, self.threat)
 
     def __call__(self, case: Case) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assay.errors import UnfitInput
-from assay.gate.verdict import Case, Finding, Severity, require_finite, stay, worst
+from assay.gate.verdict import Case, Finding, Severity, require_share, stay, worst
 
 NAME = "backdoor_success"
 
@@ -33,7 +33,7 @@ class Backdoor:
     severity: Severity = "required"
 
     def __post_init__(self) -> None:
-        require_finite("backdoor: value", self.value)
+        require_share("backdoor: value", self.value)
         if not self.triggers >= 1:
             raise UnfitInput("backdoor: triggers", f"{self.triggers}", "1 or more")
 

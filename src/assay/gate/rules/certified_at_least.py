@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from assay.errors import UnfitInput
-from assay.gate.verdict import Case, Finding, Severity, estimate_name, reach, require_finite, threat_of
+from assay.gate.verdict import Case, Finding, Severity, estimate_name, reach, require_finite, require_share, threat_of
 from assay.threat import ThreatModel
 
 NAME = "certified_accuracy"
@@ -37,7 +37,7 @@ class CertifiedAtLeast:
     severity: Severity = "required"
 
     def __post_init__(self) -> None:
-        require_finite("certified_at_least: value", self.value)
+        require_share("certified_at_least: value", self.value)
         if not self.threat:
             raise UnfitInput("certified_at_least: threat", "nothing", "norm:radius, such as l2:0.5")
         require_finite("certified_at_least: smoothed", self.smoothed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assay.gate.verdict import Case, Finding, Severity, estimate_name, reach, require_finite, worst
+from assay.gate.verdict import Case, Finding, Severity, estimate_name, reach, require_bar, worst
 
 __all__ = ["WorstSlice"]
 
@@ -35,7 +35,7 @@ class WorstSlice:
     severity: Severity = "required"
 
     def __post_init__(self) -> None:
-        require_finite("worst_slice: value", self.value)
+        require_bar("worst_slice: value", self.estimate, self.value)
         estimate_name(self.estimate, self.threat)
 
     def __call__(self, case: Case) -> Finding:
