@@ -33,13 +33,14 @@ SIGNS = {  # by role: the module that signs, and the steps in which it does
     "custodian": {"ingest.take": ["ingest"], "sanitize.step": ["sanitize"], "filters.step": ["filter_poison"]},
     "evaluator": {
         "evaluate.conclude": ["evaluate"],
+        "evaluate.regression": ["evaluate"],
         "evaluate.shard": ["evaluate"],
         "evaluate.parts": ["evaluate"],
         "evaluate.deliver": ["evaluate"],
         "gate.step": ["gate"],
         "contain": ["contain"],
     },
-    "promoter": {"promote": ["promote"]},
+    "promoter": {"promotion_seal": ["promote"]},
 }
 NO_STEP = {"approvals", "cli.approve", "doctor", "purge", "quarantine_seal", "release"}  # people at a command line
 

@@ -276,7 +276,9 @@ def test_a_broken_import_is_exit_two(few_digits, tmp_path, capsys):
         (["--architecture", "linear", "--input-shape", "a,b"], "--input-shape"),
         (["--architecture", "linear"], "file"),
     ]:
-        command = ["import-model", str(tmp_path / "no.safetensors"), "--golden", str(few_digits), "--out", "never"]
+        given = tmp_path / "no.safetensors"
+        given.unlink() if said == "file" else given.touch()
+        command = ["import-model", str(given), "--golden", str(few_digits), "--out", "never"]
         assert assay([*command, *arguments]) == 2
         assert said in capsys.readouterr().err
 

@@ -36,7 +36,7 @@ def command(
     scale: Annotated[str, typer.Option(help="Divided by then, one a channel or column; by default 1.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Make a model folder of a safetensors, state dict, skops or ONNX file. Nothing in it is ever run."""
+    """Make a model folder of somebody else's file: safetensors, state dict, skops, ONNX. Nothing in it is ever run."""
     from assay import canonical
     from assay.config.base import parse
     from assay.errors import UnfitInput
@@ -46,7 +46,7 @@ def command(
     from assay.models.spec import Architecture, Preprocessing
 
     if not weights.is_file():  # a device or a pipe has no end, or none that is known
-        raise UnfitInput(str(weights), "no plain file", "a safetensors, skops or ONNX file")
+        raise UnfitInput(str(weights), "no plain file", "a safetensors, state dict, skops or ONNX file")
     box = _numbers(float, bounds, "--bounds")
     if len(box) != 2:
         raise UnfitInput("--bounds", repr(bounds), "two numbers, such as 0,1")

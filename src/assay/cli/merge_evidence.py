@@ -26,7 +26,7 @@ def command(
     page: Annotated[Path | None, typer.Option(help="HTML page to write.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check that the parts are all of one evaluation, and make its evidence: the same id as on one machine."""
+    """Make evidence of all parts of one evaluation; it has the same id as on one machine."""
     from assay.evaluate.merge import merge_evidence
 
     document = merge_evidence(
