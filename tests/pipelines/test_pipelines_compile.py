@@ -23,6 +23,9 @@ from assay.runner.run import pipeline_spec
 
 PIPELINES = tuple(catalog.names("pipelines"))
 NESTING = ("respond_to_incident", "retrain_on_drift")  # each compiles robust_training once more
+ONE_FAST = [
+    pytest.param(name, marks=[pytest.mark.slow] if name != "evaluate_and_promote" else []) for name in PIPELINES
+]
 SOME_SLOW = [pytest.param(name, marks=[pytest.mark.slow] if name in NESTING else []) for name in PIPELINES]
 RESOURCES = Resources(
     image="registry.example/team/assay-python@sha256:" + 64 * "a",
@@ -125,7 +128,7 @@ def test_the_defaults_place_train_and_evaluate_on_gpu_nodes_too() -> None:
         assert placed[executor]["nodeSelector"]["labels"] == {"nvidia.com/gpu.present": "true"}
 
 
-@pytest.mark.parametrize("name", SOME_SLOW)
+@pytest.mark.parametrize("name", ONE_FAST)
 def test_a_node_selector_of_the_run_form_wins(name: str, config: Config) -> None:
     offered = config.model_copy(update={"resources": RESOURCES.model_copy(update={"runtime_node_selector": True})})
     documents = parsed(compile_pipeline(name, offered).yaml)
@@ -143,10 +146,7 @@ def test_a_node_selector_of_the_run_form_wins(name: str, config: Config) -> None
     assert "gpu_node_selector" in owner["inputDefinitions"]["parameters"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name != "evaluate_and_promote" else []) for name in PIPELINES],
-)
+@pytest.mark.parametrize("name", ONE_FAST)
 def test_shards_of_evaluate_each_get_a_node_and_one_task_makes_evidence_of_them(name: str, config: Config) -> None:
     """A loop over fixed shards whose parts are collected; each is placed, and given keys, as evaluate is."""
     shared = RESOURCES.model_copy(
@@ -256,7 +256,7 @@ def test_a_secret_goes_only_to_the_steps_that_are_named(compiled: dict[str, Any]
     assert all(body["secretAsEnv"][0]["keyToEnv"][0]["envVar"] == "AWS_ACCESS_KEY_ID" for body in placed.values())
 
 
-@pytest.mark.parametrize("name", SOME_SLOW)
+@pytest.mark.parametrize("name", ONE_FAST)
 def test_equal_configurations_compile_to_equal_bytes(name: str, config: Config, texts: dict[str, bytes]) -> None:
     assert compile_pipeline(name, copy.deepcopy(config)).yaml == texts[name]
 

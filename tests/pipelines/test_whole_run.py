@@ -64,7 +64,8 @@ class TestTinyRun:
         for _ in range(2):
             assert_same(finish(start(place, *TINY)), place, tiny)
 
-    @pytest.mark.parametrize("draws", [(1,), pytest.param(tuple(range(KILLS)), marks=pytest.mark.slow)])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("draws", [(1,), tuple(range(KILLS))])
     def test_killed_and_run_again_ends_in_the_same_state(
         self, place: Path, tiny: tuple[dict[str, Any], dict[str, Any]], draws: tuple[int, ...]
     ) -> None:
@@ -82,10 +83,12 @@ class TestTinyRun:
         kill_at(start(fresh(place), *TINY), draw)
         assert_same(finish(start(place, *TINY)), place, tiny)
 
-    def test_a_second_run_at_the_same_time_is_refused(self, place: Path) -> None:
+    def test_a_second_run_at_the_same_time_is_refused(
+        self, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+    ) -> None:
         from assay.local_run import exclusive
 
-        folder = place / ".assay" / "runs"
+        folder = tiny_run(tmp_path_factory, worker_id)[0] / ".assay" / "runs"
         run = next(path for path in folder.iterdir() if path.is_dir())
         kept = sorted(path.name for path in run.iterdir())
         code = (

@@ -120,6 +120,7 @@ def test_settings_of_a_black_box_are_refused_for_a_model_folder(case: Case) -> N
     assert not (case.folder / "e.dsse.json").exists()
 
 
+@pytest.mark.slow
 def test_a_trigger_that_nobody_named_is_sought_where_it_is_asked_for(case: Case) -> None:
     case.evaluate("without")
     config = CONFIG.model_copy(update={"aspects": {"trigger_inversion": {"steps": 60, "area": 0.13}}})
@@ -239,6 +240,7 @@ def test_it_stops_once_the_bar_is_settled_and_says_how_many_records_that_took(ca
     assert "enough for the verdict" in (case.folder / "page.html").read_text()
 
 
+@pytest.mark.slow
 def test_with_a_champion_to_compare_every_record_is_measured(case: Case) -> None:
     other = case.folder / "other"
     case.save(other, OTHER)

@@ -87,6 +87,7 @@ def test_without_the_correction_for_many_looks_the_alarms_would_be_too_many(monk
     assert sum(one_run(seed) for seed in range(60)) > binom.ppf(1 - 1e-6, 60, 0.05)
 
 
+@pytest.mark.slow
 def test_twenty_classes_raise_no_more_alarms_than_one() -> None:
     """100 runs at 5 %: a correct build exceeds the bound in fewer than one of 10**6 seeds; held to one class, most."""
     runs = 0

@@ -61,6 +61,7 @@ def test_what_is_said_of_a_source_does_not_depend_on_its_labels() -> None:
     assert (before.records[~mine] != after.records[~mine]).any()
 
 
+@pytest.mark.slow
 def test_what_is_said_of_trusted_records_does_not_depend_on_their_labels() -> None:
     x, y = table()
     trusted, labels = table(1, 30)
@@ -165,6 +166,7 @@ def test_overlays_give_the_entropy_of_the_answer_for_the_sum() -> None:
     assert proxy.overlaid(x[:0], overlays).shape == (0, 2)
 
 
+@pytest.mark.slow
 def test_overlays_are_measured_where_they_are_asked_for_and_change_nothing_else() -> None:
     x, y = table()
     without, found = measured(x, y), measured(x, y, overlays=5, trusted=(x[:9], y[:9]))

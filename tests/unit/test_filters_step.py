@@ -175,6 +175,7 @@ def test_the_same_input_gives_the_same_bytes(found: Found, tmp_path: Path) -> No
     assert (folder / "page.html").read_bytes() == (tmp_path / "page.html").read_bytes()
 
 
+@pytest.mark.slow
 def test_clean_digits_lose_nothing(tmp_path: Path) -> None:
     given, trusted, _ = digits(planted=0)
     document = call(tmp_path, given, trusted)

@@ -41,6 +41,11 @@ MISSING = [
 ]
 
 
+def first_two(cases: list[tuple[str, ...]]) -> list[Any]:
+    """The others take a second each."""
+    return [*cases[:2], *(pytest.param(case, marks=pytest.mark.slow) for case in cases[2:])]
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("report")
@@ -176,7 +181,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(page: str) -> None:
     assert {first or second for first, second in used} <= set(ids)
 
 
-@pytest.mark.parametrize("names", MISSING, ids="+".join)
+@pytest.mark.parametrize("names", first_two(MISSING), ids="+".join)
 def test_a_missing_input_is_said_to_be_not_measured(
     names: tuple[str, ...], run: Run, place: Workspace, tmp_path: Path
 ) -> None:
@@ -192,7 +197,9 @@ def test_a_page_about_nothing_promotes_nothing(place: Workspace, tmp_path: Path)
     assert "good" not in re.findall(r'class="(?:badge|banner) (\w+)"', page)
 
 
-@pytest.mark.parametrize("names", [(name,) for name in sorted(LINKED)] + [tuple(sorted(NAMES - LINKED))], ids="+".join)
+@pytest.mark.parametrize(
+    "names", first_two([tuple(sorted(NAMES - LINKED)), *((name,) for name in sorted(LINKED))]), ids="+".join
+)
 def test_an_input_that_is_garbage_is_named_and_is_no_pass(
     names: tuple[str, ...], run: Run, place: Workspace, tmp_path: Path
 ) -> None:

@@ -283,6 +283,7 @@ def test_a_broken_import_is_exit_two(few_digits, tmp_path, capsys):
         assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_mlp_trained_by_default_settings_is_accurate_and_robust_on_digits(all_digits, tmp_path):
     """Measured 0.978 and 0.812 on 597 held-out digits."""
     clean, robust = measured(all_digits, {"model": {"name": "mlp"}, "threads": 1}, tmp_path / "model")
