@@ -78,9 +78,7 @@ def asked(norm: str, **changes: Any) -> tuple[Scene, Distortion]:
     return made, Distortion(**changes)
 
 
-@pytest.mark.parametrize(
-    "norm", [pytest.param(n, marks=[pytest.mark.slow] if n in ("l1", "l2") else []) for n in THREATS]
-)
+@pytest.mark.parametrize("norm", ["l0", *(pytest.param(n, marks=pytest.mark.slow) for n in ("linf", "l2", "l1"))])
 def test_sizes_are_never_below_the_exact_distance_and_rarely_far_above(norm: str) -> None:
     seen, aspect = asked(norm, reach=4.0, halvings=3)
     ball = aspect._farthest(seen, THREATS[norm][0])
@@ -95,6 +93,7 @@ def test_sizes_are_never_below_the_exact_distance_and_rarely_far_above(norm: str
     assert (ratio < 1.5).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_estimates_are_those_of_the_exact_distances() -> None:
     seen, aspect = asked("linf", reach=4.0, halvings=3)
     found = aspect(seen).estimates
@@ -130,6 +129,7 @@ MUTANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(MUTANTS))
 def test_a_broken_search_finds_more(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, aspect = asked("linf", halvings=2, limit=40)

@@ -133,6 +133,7 @@ class Backdoored(nn.Module):
         return trained("mlp")(x) + 60 * seen[:, None] * nn.functional.one_hot(torch.tensor(3), 10)
 
 
+@pytest.mark.slow
 def test_a_patch_finds_the_sticker_that_a_model_waits_for_and_is_measured_on_other_records() -> None:
     seen = scene(Backdoored().eval(), records=121)
     assert (Backdoored()(seen.x).argmax(1) == seen.y).double().mean() > 0.8
@@ -143,6 +144,7 @@ def test_a_patch_finds_the_sticker_that_a_model_waits_for_and_is_measured_on_oth
     assert found["patched_accuracy[area=0.0625]"].n == 60
 
 
+@pytest.mark.slow
 def test_a_patch_costs_more_than_noise_and_a_larger_one_more_than_a_small_one() -> None:
     seen = scene(trained("mlp"), records=240)
     small, large = (Patch(area=area, restarts=2)(seen).estimates for area in (0.06, 0.2))

@@ -38,6 +38,7 @@ def test_pictures_are_turned_and_moved_as_scipy_does(pose: tuple[float, float, f
     assert np.abs(posed(x, pose) - by_scipy(x, *pose)).max() < 1e-9
 
 
+@pytest.mark.slow
 def test_the_worst_of_the_grid_is_that_of_brute_force() -> None:
     model = trained("small_cnn")
     seen = scene(model, records=60)
@@ -61,7 +62,7 @@ def test_the_worst_of_the_grid_is_that_of_brute_force() -> None:
 
 
 def test_a_grid_of_one_pose_is_clean_accuracy_and_more_poses_never_help() -> None:
-    model = trained("small_cnn")
+    model = trained("mlp")
     seen = scene(model, records=60)
     clean = int((model(seen.x).argmax(1) == seen.y).sum()) / 60
     one = RotationTranslation(rotation=0, translation=0, angles=1, places=1)(seen).estimates
@@ -83,7 +84,7 @@ def test_a_model_without_an_answer_stands_nowhere() -> None:
 
 def test_a_pose_that_is_left_out_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutant does not turn: then the whole grid is no worse than moving alone."""
-    seen = scene(trained("small_cnn"), records=60)
+    seen = scene(trained("mlp"), records=60)
     monkeypatch.setattr(rotation_translation, "posed", lambda x, pose: posed(x, (0.0, *pose[1:])))
     found = RotationTranslation(**SMALL)(seen).estimates
     assert found[WHOLE].value == found["spatial_accuracy[translation=1]"].value

@@ -96,7 +96,12 @@ def test_a_feature_more_than_the_ball_has_is_outside_it() -> None:
     assert size(threat, torch.tensor([[0.0, 1e-30, 0.0, 4.0, 0.0]])).tolist() == [2.0]
 
 
-@pytest.mark.parametrize("name", list(LADDERS))
+SLOW_SEARCH = [
+    pytest.param(n, marks=pytest.mark.slow) if n in ("sparse_rs", "sparse_pgd projected") else n for n in LADDERS
+]
+
+
+@pytest.mark.parametrize("name", SLOW_SEARCH)
 @pytest.mark.parametrize(("count", "bounds"), [(1, (0.0, 1.0)), (4, (-3.0, 5.0)), (12, (0.0, 1.0)), (40, (0.0, 1.0))])
 def test_attacks_reach_the_exact_worst_case_of_a_plane(name: str, count: int, bounds: tuple[float, float]) -> None:
     attack, changes = LADDERS[name]
@@ -117,6 +122,7 @@ def worst_of_one_feature(model: torch.nn.Module, x: torch.Tensor, y: torch.Tenso
 
 
 @pytest.mark.parametrize("attack", [SparsePGD(steps=100, restarts=5), SparseRS(queries=100), JSMA()], ids=repr)
+@pytest.mark.slow
 def test_finds_what_brute_force_finds_on_two_features_of_which_one_changes(attack: Any) -> None:
     """A grid of 2,001 values of either feature for the ascent; the ends of the box for those that only go there."""
     rng = torch.Generator().manual_seed(5)
@@ -151,6 +157,7 @@ def exact_of_one_pixel() -> torch.Tensor:
     return broken
 
 
+@pytest.mark.slow
 def test_no_attack_finds_a_pixel_that_does_not_exist_and_sparse_pgd_finds_nearly_all_that_do() -> None:
     model, x, y = frozen_network()
     exact, found = exact_of_one_pixel(), {}
@@ -199,7 +206,9 @@ MUTANTS: dict[str, tuple[Any, str, Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", list(MUTANTS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n.startswith("sparse_rs") else n for n in MUTANTS]
+)
 def test_a_broken_attack_fails_the_self_test(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     place, part, broken, ladder_of = MUTANTS[name]
     attack, changes = LADDERS[ladder_of]

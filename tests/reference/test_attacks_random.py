@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from evaluate_cases import MASKS, Around, digits, trained
+from test_attacks_exact import frozen_network
 from torch import nn
 
 from assay.attacks.apgd import APGD
@@ -63,7 +64,7 @@ def test_the_mean_of_many_gradients_is_the_gradient_of_the_mean(kind: Any) -> No
 
 
 def test_a_model_that_answers_the_same_is_attacked_the_same_whatever_the_samples() -> None:
-    model, (x, y) = trained("mlp"), (part[:40] for part in digits())
+    model, x, y = frozen_network()
     threat = ThreatModel(epsilon=0.05)
     for kind in (PGD, APGD):
         one, three = (
@@ -98,6 +99,7 @@ def test_no_point_counts_as_misclassified_by_luck() -> None:
     assert torch.equal(patient, x), "every loss is the same, and of two answers one is right"
 
 
+@pytest.mark.slow
 def test_a_random_model_is_broken_by_more_samples_and_stays_unsound() -> None:
     """What is reported is the worst over all that was asked, but trust is taken away all the same."""
     model = Around(trained("mlp"), MASKS["noise"]).eval()

@@ -62,6 +62,7 @@ def test_a_surrogate_that_is_the_model_breaks_what_its_own_attack_breaks(folder:
     assert moved.sum() > clean.sum() + 50
 
 
+@pytest.mark.slow
 def test_a_surrogate_that_learns_the_answers_breaks_what_a_mask_hides_the_more_the_longer_it_learns() -> None:
     """Of 75 records that the model's own gradient breaks, a surrogate broke 3, 37 and 64 after 1, 60 and 500 epochs."""
     detached = Around(trained("mlp"), MASKS["detached"]).eval()
