@@ -116,6 +116,11 @@ def test_a_threat_in_another_box_is_found_by_its_key() -> None:
     asked = case(estimates={key: proportion(90, 100)})
     assert ask("at_least", asked, estimate="robust_accuracy", value=0.5, threat="linf:0.5:[-1,1]") == "holds"
     assert ask("at_least", asked, estimate="robust_accuracy", value=0.5, threat="linf:0.5") == "not_measured"
+    rule = catalog.build("gate.rules", "at_least", {"estimate": "robust_accuracy", "value": 0.5, "threat": "linf:0.5"})
+    assert 'write threat: "linf:0.5:[-1,1]"' in rule(asked).note
+    rule = catalog.build("gate.rules", "at_least", {"estimate": "claen_accuracy", "value": 0.5})
+    assert rule(case(estimates={"clean_accuracy": proportion(9, 10)})).note.endswith("the evidence has clean_accuracy")
+    assert rule(case(estimates={})).note.endswith("the evidence has none")
 
 
 def test_unclear_says_how_many_records_would_settle_it() -> None:

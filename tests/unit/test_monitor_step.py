@@ -162,6 +162,19 @@ def test_a_window_too_small_never_reads_as_no_drift(windows: Windows, size: int)
 def test_a_reference_too_small_is_undecided_too(tmp_path: Path) -> None:
     answer = Windows(tmp_path, window(0, 20, "reference")).ask(window(1, 1000))
     assert (answer["action"], answer["cause"]) == ("undecided", "too_few_records")
+    assert answer["because"] == "20 reference and 1000 current records; 50 of each are needed."
+
+
+@pytest.mark.parametrize("size", [0, 30])
+def test_a_window_of_few_images_never_reads_as_no_drift(tmp_path: Path, size: int) -> None:
+    def pictures(count: int) -> Any:
+        cells = np.random.default_rng(count).random((count, 4, 4)).astype(np.float32)
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(cells) if count else EMPTY
+
+    EMPTY = pa.array([], pa.list_(pa.float32(), 16)).cast(pa.fixed_shape_tensor(pa.float32(), [4, 4]))
+    reference = Windows(tmp_path, make({"image": pictures(200), "label": np.arange(200) % 2}, "reference"))
+    answer = reference.ask(make({"image": pictures(size), "label": np.arange(size) % 2}))
+    assert (answer["action"], answer["cause"]) == ("undecided", "too_few_records")
 
 
 def test_a_window_that_chance_alone_could_move_that_far_is_watched(windows: Windows) -> None:

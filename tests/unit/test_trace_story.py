@@ -71,6 +71,12 @@ REFS = (
 )
 
 
+def test_an_edge_says_what_the_step_made_of_the_dataset(story: Story) -> None:
+    ingested, kept, lost = (f"dataset:{one.manifest.digest}" for one in (story.ingested, story.kept, story.quarantined))
+    said = {(edge["from"], edge["to"]): edge["relation"] for edge in ask(story, "batch:bad/1")["edges"]}
+    assert (said[ingested, kept], said[ingested, lost]) == ("kept", "quarantine")
+
+
 @pytest.mark.parametrize("ref", ["source:bad", "batch:bad/1", "record:bad/1:0"])
 def test_a_bad_supplier_leads_to_its_models_and_to_those_that_serve_now(story: Story, ref: str) -> None:
     answer = ask(story, ref)

@@ -35,7 +35,7 @@ def command(
     from assay.filters.step import filter_poison
 
     settings = read_section(config, "filter", FilterConfig)
-    scores = scores or out.with_name(f"{out.name}.scores.parquet")
+    scores = scores or out.parent / f"{out.name}.scores.parquet"
     require_places(scores, page)
     if encoder:
         settings = settings.model_copy(update={"encoder": EncoderConfig(model=encoder)})

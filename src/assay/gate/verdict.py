@@ -25,6 +25,7 @@ MARKS = re.compile(r"(?::(?:untargeted|targeted|white-box|black-box|transfer|que
 """What a threat's key names behind ball and box."""
 
 Verdict = Literal["holds", "misses", "unclear", "not_measured"]
+SHOWN = 8  # names of other estimates, where none is close
 SHARES = ("_accuracy", "_success", "_rate", "_share")  # how names of estimates end that lie in [0, 1]
 Severity = Literal["required", "advisory"]
 
@@ -140,8 +141,7 @@ class Case:
         """
         found = self.evidence.estimates.get(name)
         if found is None:
-            close = [known for known in sorted(self.evidence.estimates) if known.split("/")[0] == name.split("/")[0]]
-            return "no such estimate" + (f"; the evidence has {', '.join(close)}" if close else " in the evidence")
+            return _absent(name, sorted(self.evidence.estimates))
         if self.evidence.truncated:
             return "the measurement was cut short by a time limit"
         if not found.n >= 1:
@@ -260,6 +260,16 @@ def more_records(found: Estimate, bar: float, above: bool = True) -> str:
         return ""
     least = least_for(share, edge, found.confidence)
     return f"at {found.value:.3f}, n={least} would settle it" if least is not None else ""
+
+
+def _absent(name: str, known: list[str]) -> str:
+    """Why an estimate is not there: it was measured in another box, under another threat, or has another name."""
+    boxed = [other for other in known if other.startswith(f"{name}:[")]
+    if len(boxed) and boxed[0].count("/") == name.count("/"):
+        return f'it was measured in another box than [0, 1]: write threat: "{boxed[0].partition("/")[2]}"'
+    close = [other for other in known if other.split("/")[0] == name.split("/")[0]]
+    close = close or [other for other in known if other.count("/") < 2 and "[" not in other][:SHOWN]
+    return f"no such estimate; the evidence has {', '.join(close) or 'none'}"
 
 
 def require_share(where: str, value: float) -> None:
