@@ -11,7 +11,7 @@ __all__ = ["lines", "outcomes_beside", "records_of"]
 
 def outcomes_beside(evidence: Path) -> Path:
     """Where the outcomes go unless one says: beside the evidence."""
-    return evidence.with_name(evidence.name.removesuffix(".json").removesuffix(".dsse") + ".outcomes.parquet")
+    return evidence.parent / f"{evidence.name.removesuffix('.json').removesuffix('.dsse')}.outcomes.parquet"
 
 
 def records_of(given: Iterable[str] | None) -> dict[str, str]:
