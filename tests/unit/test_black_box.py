@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,17 @@ from assay.blackbox.open_inference import OpenInference
 from assay.blackbox.predict import Asked
 from assay.cli import main
 from assay.config.base import parse
+from assay.config.black_box import BlackBoxConfig
 from assay.config.evaluate import EvaluateConfig
+from assay.config.gate import PolicyConfig
 from assay.errors import AssayError, Refused, UnfitInput, Unreachable
 from assay.evaluate.black_box import evaluate_black_box
+from assay.evaluate.black_box_blocks import verdicts
 from assay.evaluate.black_box_plan import make_black_box_plan
+from assay.evaluate.outcomes import BlockOutcome, Outcomes
 from assay.evidence import Evidence
+from assay.gate.rules.sound import Sound
+from assay.gate.verdict import Case
 from assay.signing import unseal
 from assay.workspace import Workspace
 
@@ -106,6 +113,62 @@ def test_labels_alone_are_measured_and_said_to_be_an_upper_bound(folder, server)
     assert document["estimates"]["clean_accuracy"]["value"] == pytest.approx((margin > 0).mean())
     assert document["soundness"]["attack_self_test"] == "misses"
     assert not document["sound"]
+
+
+@pytest.mark.slow
+def test_labels_alone_are_sound_for_who_asks_with_an_attack_that_decisions_suffice(folder, server, workspace):
+    """Exact: no record stands that 85 % of the budget turns on the plane, none falls that all of it does not."""
+    walk = {"hopskipjump": {"steps": 10, "probes": 50}}
+    document = run(folder, f"{server}/labels", config(answers="labels", queries=1800, attacks=walk))
+    assert document["sound"], document["soundness"]
+    assert document["soundness"]["chance_at_whole_box"] == "holds"
+    assert document["queries"]["per_record"] <= 1800
+    assert 0 < document["queries"]["checks"] <= 2 * 32 * 1800
+    margin = np.where(records()[1] == 1, 1, -1) * (records()[0].astype(float) @ WEIGHT - BIAS)
+    reach = EPSILON * np.abs(WEIGHT).sum()
+    stands = pq.read_table(folder / "e.parquet")[f"robust/linf:{EPSILON}:untargeted:black-box:queries-1800"].to_numpy()
+    assert margin[stands].min() > 0.85 * reach
+    assert not (~stands & (margin > reach + 1e-5)).any()
+    opened = unseal((folder / "e.dsse.json").read_bytes(), workspace.keyring, kind="evidence", role="evaluator")
+    policy = parse(PolicyConfig, {"rules": [{"rule": "sound"}]}, "policy")
+    case = Case(evidence=Evidence.from_statement(opened.statement), policy=policy, now=datetime.now(UTC), signed=True)
+    assert Sound()(case).verdict == "holds"
+    assert Sound()(case).note.endswith("; for black-box knowledge alone")
+    assert Sound(knowledge="white-box")(case).verdict == "not_measured"
+
+
+@pytest.mark.parametrize(
+    ("counts", "missed"),
+    [
+        ({}, set()),
+        ({"half": 10}, {"accuracy_falls_with_epsilon"}),
+        ({"half": 18}, set()),
+        ({"box": 31}, {"chance_at_whole_box"}),
+        ({"box": 16}, set()),
+    ],
+)
+def test_checks_at_other_radii_say_when_an_attack_does_worse_with_more_room(counts, missed):
+    plan = make_black_box_plan(config(), parse(BlackBoxConfig, BOX, "black_box"))
+    key, y = plan.threats[0].key, torch.arange(32) % 2
+    stand = {"half": 25, "whole": 20, "box": 0} | counts
+    tallies = {f"stand_{name}/{key}": count for name, count in stand.items()}
+    found = Outcomes((BlockOutcome(0, y.numpy(), {key: np.full(32, -1)}, tallies),))
+    said = verdicts(found, y, plan, "scores")
+    assert {name for name, verdict in said.items() if verdict == "misses"} == missed
+
+
+def test_half_of_a_square_search_on_labels_misses_what_a_walk_on_labels_finds():
+    """What the self-test on labels tells apart: 200 queries of square search, and 1,300 of a walk along the border."""
+    for attacks, queries, verdict in (
+        ({"square": {"queries": 200}}, 300, "misses"),
+        ({"hopskipjump": {"steps": 10}}, 1800, "holds"),
+        ({"hopskipjump": {"steps": 2, "probes": 5}}, 300, "misses"),
+    ):
+        box = parse(BlackBoxConfig, {"queries": queries, "attacks": attacks}, "black_box")
+        plan = make_black_box_plan(config(), box)
+        key, y = plan.threats[0].key, torch.arange(4) % 2
+        found = Outcomes((BlockOutcome(0, y.numpy(), {key: np.zeros(4, np.int64)}, {}),))
+        assert verdicts(found, y, plan, "labels")["attack_self_test"] == verdict, attacks
 
 
 def test_the_gate_never_takes_it_for_white_box_evidence(folder, server, capsys):

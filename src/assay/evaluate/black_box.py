@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from assay import canonical, lineage
 from assay.blackbox import pyfunc
@@ -23,7 +24,7 @@ from assay.config.evaluate import EvaluateConfig
 from assay.data.files import write_file
 from assay.errors import UnfitInput
 from assay.evaluate import summary
-from assay.evaluate.black_box_blocks import ask, verdicts
+from assay.evaluate.black_box_blocks import CHECKED, ON_LABELS, ask, may_ask, verdicts
 from assay.evaluate.black_box_plan import make_black_box_plan
 from assay.evaluate.deliver import deliver
 from assay.evaluate.holdout import Holdout, constraints_of, read_holdout
@@ -49,7 +50,8 @@ def evaluate_black_box(
         run: id of the pipeline run.
 
     Returns:
-        As `assay.evaluate.step.evaluate`, and ``queries {budget, asked, per_record}``.
+        As `assay.evaluate.step.evaluate`, and ``queries {budget, asked, checks, per_record}``: asked in all, of those
+        by the checks at other radii, and of the others for a record and threat.
 
     Raises:
         UnfitInput: records outside the box, answers that do not fit, attacks that need a gradient or more queries than
@@ -67,21 +69,22 @@ def evaluate_black_box(
         digest = canonical.digest(described) if kind == "endpoint" else str(described["digest"])
         record.uses(data.dataset, "holdout")
         record.reads("model", digest)
-        asked = Asked(
-            model, len(classes), box.answers, box.queries * len(data.y) * len(plan.threats), box.batch_records
-        )
+        most = may_ask(len(data.y), plan, box.queries)
+        asked = Asked(model, len(classes), box.answers, most, box.batch_records)
         found = ask(asked, data, plan)
         estimates = summary.estimates(found, plan, config.confidence)
+        checks = sum(found.tallies[f"check_queries/{threat.key}"] for threat in plan.threats)
         queries = {
             "budget": box.queries,
             "asked": asked.queries,
-            "per_record": round(asked.queries / len(data.y) / len(plan.threats), 3),
+            "checks": checks,
+            "per_record": round((asked.queries - checks) / len(data.y) / len(plan.threats), 3),
         }
         made = Evidence(
             subjects={kind: digest, "holdout": data.dataset.manifest.digest},
             estimates=estimates,
             measured=how(config, data, plan) | _asked(box, queries, described),
-            soundness=verdicts(found, plan, box.answers),
+            soundness=verdicts(found, torch.from_numpy(data.y), plan, box.answers),
             run=begun.facts(record.run),
         )
         write_file(outcomes, outcomes_bytes(data.record_ids, data.y, found, plan.names))
@@ -97,6 +100,7 @@ def _asked(box: BlackBoxConfig, queries: Mapping[str, Any], described: Mapping[s
         "knowledge": "black-box",
         "black_box": box.to_json() | {"model": dict(described)},
         "queries": dict(queries),
+        "soundness": {"checked_records": CHECKED, "self_test_on_labels": ON_LABELS},
         "device": "cpu",
         "trained_against": {"method": "imported", "threat": "", "attack": {}},
     }

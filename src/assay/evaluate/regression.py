@@ -8,12 +8,9 @@ less; where neither can be had it is the largest error that counts.
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +32,7 @@ from assay.evaluate import soundness
 from assay.evaluate.blocks import BLOCK_RECORDS, block_count, block_rows
 from assay.evaluate.deliver import deliver
 from assay.evaluate.holdout import Holdout, constraints_of, read_holdout, require_fit, unseen
+from assay.evaluate.how import Begun, answer
 from assay.evaluate.layers import Layer, layers_of
 from assay.evaluate.lipschitz import lipschitz
 from assay.evaluate.regression_page import write_regression_page
@@ -94,7 +92,7 @@ def evaluate_regression(
         UnfitInput: no largest error, a setting that is about classes, records that do not fit, or an attack that looks
             for the border of a class.
     """
-    started, clock = datetime.now(UTC), time.monotonic()
+    begun = Begun()
     with lineage.step("evaluate", run) as record, deterministic(1):
         candidate = load_model(model)
         largest = _require_regression(config)
@@ -113,13 +111,7 @@ def evaluate_regression(
             estimates=estimates,
             measured=_how(candidate, layers, data, threats, attacks, config, target, found),
             soundness={name: said if isinstance(said, str) else _verdict(said) for name, said in checks.items()},
-            run={
-                "run_id": record.run,
-                "started": started.isoformat(timespec="seconds"),
-                "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-                "host": platform.node(),
-                "seconds": round(time.monotonic() - clock, 3),
-            },
+            run=begun.facts(record.run),
         )
         if target is not None and record.workspace.signers("evaluator"):
             charge(record.ledger, made, target)  # before anybody can read a number
@@ -131,15 +123,7 @@ def evaluate_regression(
         record.writes("evidence", made.id)
         record.metrics |= {name: estimate.value for name, estimate in estimates.items()}
         record.params |= {"threats": ",".join(config.threats), "seed": config.seed}
-    return {
-        "evidence": str(evidence),
-        "evidence_id": made.id,
-        "estimates": {name: estimate.to_json() for name, estimate in estimates.items()},
-        "sound": made.sound,
-        "soundness": made.soundness,
-        "truncated": False,
-        "records": {"measured": len(data.rows), "of": len(data.rows)},
-    }
+    return answer(evidence, made, len(data.rows), len(data.rows))
 
 
 def _require_regression(config: EvaluateConfig) -> float:

@@ -13,7 +13,8 @@ __all__ = ["WorstCaseError"]
 class WorstCaseError:
     """A regression model's mean error at the worst point of the threat is at most ``value``, in units of the label.
 
-    Reads ``worst_case_error/<threat>``, whose upper end is proven, or ``mae`` where no threat is named.
+    Reads ``worst_case_error``, whose upper end is proven; ``at_most`` reads ``mae`` and ``rmse``, the errors without an
+    attack.
 
     Example:
         {rule: worst_case_error, threat: "linf:0.1", value: 0.5, severity: advisory}
@@ -34,5 +35,4 @@ class WorstCaseError:
 
     def __call__(self, case: Case) -> Finding:
         """Ask the rule."""
-        name = estimate_name("worst_case_error", self.threat) if self.threat else "mae"
-        return stay(case, name, self.value)
+        return stay(case, estimate_name("worst_case_error", self.threat), self.value)
