@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,19 @@ def test_the_radius_is_the_formula_of_the_exact_lower_end(hits: int) -> None:
     share = beta.ppf(0.001, hits, 1000 - hits + 1) if hits else 0.0
     expected = 0.25 * norm.ppf(share) if share > 0.5 else 0.0
     assert radius_of(hits, 1000, 0.25, 0.001) == pytest.approx(expected, abs=1e-12)
+
+
+def test_certifies_what_the_published_code_certifies_given_the_same_counts() -> None:
+    """Answers of ``Smooth.certify`` in locuslab/smoothing (code/core.py at bdfa228), recorded for counts given to it.
+
+    ``python benchmarks/bench_smoothing.py --cohen core.py`` compares all counts up to 1,000 with that file itself.
+    """
+    recorded = json.loads((Path(__file__).parent / "cohen_certify.json").read_text())
+    assert len(recorded) == 51
+    for hits, samples, sigma, alpha, predicted, radius in recorded:
+        found = radius_of(hits, samples, sigma, alpha)
+        assert found == pytest.approx(radius, abs=1e-12)
+        assert (found > 0) == (predicted == 1)
 
 
 def test_no_radius_is_above_the_cap_and_far_from_the_border_it_is_the_cap() -> None:
