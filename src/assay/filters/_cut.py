@@ -12,9 +12,9 @@ from assay.filters import Floats
 from assay.filters._evidence import LEAST_ORIGIN, Bools, Cell, ClassScores, Ints, boundaries, members, observed, p_value
 from assay.filters._sharpen import Discriminants
 
-CONFIDENCE, CLEAN_COST = 0.95, 1.25
+CONFIDENCE, CLEAN_COST = 0.95, 2.0
 SAME = 0.7
-ROUNDS, TURNS = 10, 4
+PARTS, ROUNDS, TURNS = 3, 10, 4
 KEPT, GROWTH = 0.5, 5.0
 LEFT = 0.9
 
@@ -41,8 +41,9 @@ class Cut:
     Fields:
         detector: its place in the class's scores.
         chosen: positions in the class.
-        gain: records removed, less five quarters of the clean ones that may be among them.
+        gain: records removed, less twice the clean ones that may be among them.
         expected: clean ones to be expected among them; most: how many there may be.
+        clean: of the suspect origin, in all.
     """
 
     detector: int
@@ -50,6 +51,7 @@ class Cut:
     gain: float = 0.0
     expected: float = 0.0
     most: float = 0.0
+    clean: float = 0.0
 
 
 def remove(
@@ -91,48 +93,67 @@ def sharp_cut(
 ) -> list[Cut]:
     """The best cut along a discriminant of the suspects, found again from its own suspects; the first ones otherwise.
 
-    Every view is tried by itself and then all of them in turn, each taught by the other's suspects (Blum and Mitchell
-    1998): a view may be blind to this trigger, or need more suspects than the detectors noticed. The first cuts stay
-    where none gains more, or where those that do point at other records than the detectors did.
+    Suspects are refined in two thirds of the records and the other third is judged, so that no record has a say in what
+    it is judged by: refining seeks directions in which the suspect origin exceeds the others, and among hundreds there
+    are some by chance alone. The first cuts stay where no view gains more.
     """
     seeds = np.unique(np.concatenate([cut.chosen for cut in first]))
-    best, here, sides = None, np.flatnonzero(~gone), _sides(one, codes, gone, suspect)
-    either, own = sides[0] | sides[1], sides[0]
-    clean = _clean_records(one.scores[first[0].detector][either], own[either])
-    most = own.sum() - LEFT * clean  # sources may be told apart by more than their poison
-    fitted, views = [Discriminants(view[here]) for view in one.views], range(len(one.views))
+    here, sides = np.flatnonzero(~gone), _sides(one, codes, gone, suspect)
+    part = np.random.default_rng(1).permutation(len(here)) % PARTS
+    scores = np.full((len(one.views), len(gone)), -np.inf)
+    for leave in range(PARTS):
+        use, judged = here[part != leave], here[part == leave]
+        fitted = [Discriminants(view[use]) for view in one.views]
+        chosen = _refined(fitted, use, seeds, sides, limits)
+        for view, (rows, discriminants) in enumerate(zip(one.views, fitted, strict=True)):
+            scores[view, judged] = discriminants.judge(rows[judged], np.isin(use, chosen))
+    detector = first[0].detector
+    cuts = [_cut(own, -np.inf, detector, sides, limits) for own in scores]
+    alike = [cut for cut in cuts if cut.gain > first[0].gain and _plausible(cut, seeds, sides)]
+    return [max(alike, key=lambda cut: cut.gain)] if alike else list(first)
+
+
+def _refined(
+    fitted: Sequence[Discriminants], use: Ints, seeds: Ints, sides: tuple[Bools, Bools], limits: Limits
+) -> Ints:
+    """The suspects of the best cut among the records in use, found again and again; the seeds where none gains.
+
+    Every view is tried by itself and then all of them in turn, each taught by the other's suspects (Blum and Mitchell
+    1998): a view may be blind to this trigger, or need more suspects than the detectors noticed.
+    """
+    inside, views = np.isin(np.arange(len(sides[0])), use), range(len(fitted))
+    seeds, sides = seeds[inside[seeds]], (sides[0] & inside, sides[1] & inside)
+    best: Cut | None = None
     for order in [*([view] * ROUNDS for view in views), [view for _ in range(TURNS) for view in views]]:
         chosen = seeds if best is None or len(set(order)) == 1 else best.chosen
         for view in order:
-            scores = _spread(fitted[view].scores(np.isin(here, chosen)), gone)
-            cut = _cut(scores, -np.inf, first[0].detector, sides, limits)
-            if not (cut.gain > 0 and len(cut.chosen) <= most and _of_one_kind(cut.chosen, seeds)):
+            scores = np.full(len(inside), -np.inf)
+            scores[use] = fitted[view].scores(np.isin(use, chosen))
+            cut = _cut(scores, -np.inf, 0, sides, limits)
+            if not (cut.gain > 0 and _plausible(cut, seeds, sides)):
                 break
             best = max(best or cut, cut, key=lambda cut: cut.gain)
             if len(set(order)) == 1 and np.array_equal(np.sort(cut.chosen), np.sort(chosen)):
                 break
             chosen = cut.chosen
-    return [best] if best is not None and best.gain > first[0].gain else list(first)
+    return seeds if best is None else best.chosen
 
 
-def _spread(scores: Floats, gone: Bools) -> Floats:
-    """Scores of the records that are there, in their places."""
-    everywhere = np.full(len(gone), -np.inf)
-    everywhere[~gone] = scores
-    return everywhere
+def _plausible(cut: Cut, seeds: Ints, sides: tuple[Bools, Bools]) -> bool:
+    """Whether a cut holds most of the first suspects, not many times as many, and leaves the clean records there are.
 
-
-def _of_one_kind(chosen: Ints, seeds: Ints) -> bool:
-    """Whether a cut still holds most of the first suspects, and not many times as many."""
-    return len(np.intersect1d(chosen, seeds)) >= KEPT * len(seeds) and len(chosen) <= GROWTH * len(seeds)
+    Sources may be told apart by more than their poison.
+    """
+    of_one_kind = len(np.intersect1d(cut.chosen, seeds)) >= KEPT * len(seeds) and len(cut.chosen) <= GROWTH * len(seeds)
+    return of_one_kind and len(cut.chosen) <= sides[0].sum() - LEFT * cut.clean
 
 
 def best_cut(
     one: ClassScores, detector: int, codes: tuple[int, ...], gone: Bools, suspect: Bools, limits: Limits
 ) -> Cut:
-    """Where a removal gains most, within the limits: records above the cut, less 1.25 times the clean ones among them.
+    """Where a removal gains most, within the limits: records above the cut, less twice the clean ones among them.
 
-    So a lower cut pays while a fifth of what it adds is poison. Clean ones are judged by the other origins' share above
+    So a lower cut pays while half of what it adds is poison. Clean ones are judged by the other origins' share above
     the cut, those origins left out that are suspect themselves, if any remain; gain and limits reckon with the upper
     end of that share's exact interval, so that few reference records give a careful cut. Above all of the others the
     limit in records is left to the share: it could only say that they are few.
@@ -167,7 +188,7 @@ def _cut(scores: Floats, floor: float, detector: int, sides: tuple[Bools, Bools]
         return none
     chosen = order[: counts[at]][inside[: counts[at]]]
     expected = clean * (others_above[at] + 1) / (reference + 1)
-    return Cut(detector, chosen, float(gain[at]), min(float(expected), float(len(chosen))), float(most[at]))
+    return Cut(detector, chosen, float(gain[at]), min(float(expected), float(len(chosen))), float(most[at]), clean)
 
 
 def _upper(count: Ints, size: int) -> Floats:

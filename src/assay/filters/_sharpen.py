@@ -43,9 +43,11 @@ class Discriminants:
 
     def __init__(self, view: npt.NDArray[np.floating[Any]]) -> None:
         rows = view.astype(np.float64)
-        rows -= rows.mean(axis=0)
+        self._mean = rows.mean(axis=0)
+        rows -= self._mean
         spread = rows.std(axis=0)
-        self.rows: Floats = rows / np.where(spread > 1e-9 * np.abs(rows).max(axis=0, initial=0), spread, np.inf)
+        self._spread = np.where(spread > 1e-9 * np.abs(rows).max(axis=0, initial=0), spread, np.inf)
+        self.rows: Floats = rows / self._spread
         self.fold = np.random.default_rng(0).permutation(len(rows)) % FOLDS
         self._products = [self.rows[self.fold == k].T @ self.rows[self.fold == k] for k in range(FOLDS)]
 
@@ -65,6 +67,13 @@ class Discriminants:
                 direction, middle = self._fit(total - self._products[leave], suspects, use)
                 scores[judged] = self.rows[judged] @ direction - middle
         return scores
+
+    def judge(self, rows: npt.NDArray[np.floating[Any]], suspects: Bools) -> Floats:
+        """How far other rows of the view (m, E) lie on the side of the suspects among these (m,), as in `scores`."""
+        if min(suspects.sum(), (~suspects).sum()) < LEAST_SUSPECTS:
+            return np.zeros(len(rows))
+        direction, middle = self.direction(suspects)
+        return np.asarray((rows - self._mean) / self._spread @ direction - middle)
 
     def direction(self, suspects: Bools) -> tuple[Floats, float]:
         """The discriminant (E,) that is fitted to all rows, and the projection of the midpoint of the two means."""

@@ -26,7 +26,6 @@ from assay.progress import track
 
 LEAST_IN_CLASS = 5
 ABSTAINS = -50.0
-LEAST_LOGGED = -12.0
 
 Inputs = npt.NDArray[np.float32]
 Encode = Callable[[Inputs], Floats]
@@ -128,19 +127,16 @@ def spaces(
 
 
 def views(found: Spaces) -> list[Space]:
-    """What a found sub-population is told apart in: all that the proxies say of a record, and the inputs themselves.
+    """What a found sub-population is told apart in: activations, the inputs themselves, and texture.
 
-    They err in different ways: the proxies mix a trigger with the content, the inputs know no class, and texture, which
-    shows a warp that the inputs hide, knows no content. Texture is there by itself and beside what the proxies say.
+    They err in different ways: activations mix a trigger with the content, the inputs know no class, and texture, which
+    shows a warp that the inputs hide, knows no content. Texture is there by itself and beside the activations. All are
+    one function for all sources. What held-out proxies say is not: each source has its own, so that a direction that
+    tells sources apart would be found in clean records.
     """
-    if found.held_out is None:
-        proxies = found.penultimate
-    else:
-        said = Space(*(np.maximum(part, LEAST_LOGGED) for part in (found.held_out.records, found.held_out.trusted)))
-        proxies = _beside(found.penultimate, said)
     if found.texture is None:
-        return [proxies, found.inputs]
-    return [proxies, found.inputs, found.texture, _beside(proxies, found.texture)]
+        return [found.penultimate, found.inputs]
+    return [found.penultimate, found.inputs, found.texture, _beside(found.penultimate, found.texture)]
 
 
 def _beside(one: Space, other: Space) -> Space:
