@@ -14,7 +14,8 @@ is what the step has where there are none, and a little less than what it has wh
 
 One JSON line a cell: the share of planted records found and of clean ones lost, pooled over the runs with the exact
 interval (Clopper and Pearson 1934), and, since the records of a run stand and fall together, how many runs reach it.
-Exits 1 where a cell misses the bar: 99 % found and 0.3 % lost with trusted records, 95 % and 1 % without.
+Exits 1 where a cell has fewer than 30 runs or misses the bar: 99 % found and 0.3 % lost with trusted records, 95 % and
+1 % without.
 
 With --retrain the same small network is fitted to all records of a run, to those that the filter with trusted records
 keeps, and to the truly clean ones, and asked about the 10,000 test pictures, plain and with the trigger. One line a
@@ -52,6 +53,7 @@ RECORDS, TRUSTED, SOURCES, HALF = 20_000, 1_000, 4, 30_000
 TRIGGERS, SHARES = ("warp", "blended", "patch", "stripe"), (0.002, 0.005, 0.01, 0.02, 0.05)
 GROUPS = [f"s{k}" for k in np.arange(RECORDS) % SOURCES]
 CORNERS = ("top_left", "bottom_right", "top_right", "bottom_left")
+LEAST_RUNS = 30
 BARS = {"trusted": (0.99, 0.003), "none": (0.95, 0.01)}
 
 Run = tuple[str, float, int]
@@ -235,7 +237,7 @@ def pooled(made: list[dict[str, Any]]) -> int:
         totals = {name: sum(one[name] for one in own) for name in ("planted", "found", "clean", "lost")}
         found, lost = proportion(totals["found"], totals["planted"]), proportion(totals["lost"], totals["clean"])
         reach = sum(one["found"] >= least * one["planted"] and one["lost"] <= most * one["clean"] for one in own)
-        within = found.value >= least and found.low >= least - 0.01 and lost.value <= most
+        within = len(own) >= LEAST_RUNS and found.value >= least and found.low >= least - 0.01 and lost.value <= most
         missed |= not within
         line = {
             "reference": reference, "trigger": trigger, "share": share, "runs": len(own),
