@@ -103,6 +103,7 @@ def member(folder: Path, name: str) -> str:
     return str(folder / name)
 
 
+@pytest.mark.slow
 def test_an_ensemble_notices_attacks_more_often_than_it_cries_wolf(tmp_path: Path) -> None:
     seen = scene(trained("mlp"), sets=TRUSTED)
     said = Disagreement(fit_on="trusted", models=(member(tmp_path, "small_cnn"),))(seen)

@@ -114,6 +114,7 @@ def test_the_worst_error_of_a_net_of_two_features_lies_between_what_is_found_and
             assert found.change[at] == pytest.approx(np.abs(said - clean).max(), abs=slack)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.05), ("l2", 0.2), ("l1", 0.5)])
 def test_nothing_inside_the_ball_exceeds_the_bound(norm, epsilon):
     """Property, on 2,000 points a record."""
@@ -130,6 +131,7 @@ def test_nothing_inside_the_ball_exceeds_the_bound(norm, epsilon):
         assert np.abs(said - y[at]).max() <= found.bound[at]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["linf:0.1", "l2:0.5", "l1:1.0"])
 def test_the_self_test_holds_for_honest_attacks(text):
     threat = ThreatModel.parse(text)
@@ -169,6 +171,7 @@ def test_refuses_attacks_that_look_for_the_border_of_a_class(name):
         attacks_of({name: {}})
 
 
+@pytest.mark.slow
 def test_constraints_leave_the_bound_true_and_the_attack_inside():
     """With the first two columns immutable the exact worst case is that of the others; the bound may be that of all."""
     model, (x, y) = plane(), records(6, 20)

@@ -171,6 +171,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(golden, tmp_path, capsys, s
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", range(0, 100, 7))
 def test_a_changed_byte_of_the_index_is_an_error_or_other_numbers(tmp_path, place):
     torch.save(network().state_dict(), tmp_path / "m.pt")

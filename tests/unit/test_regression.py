@@ -172,6 +172,7 @@ def test_no_dataset_holds_a_quantity_that_is_not_finite(bad):
         records(4, y=np.array([1.0, 2.0, bad, 3.0]))
 
 
+@pytest.mark.slow
 def test_least_squares_finds_the_plane(tmp_path):
     """Against the exact solution of the normal equations."""
     model = load_model(trained(tmp_path, epochs=100))
@@ -241,6 +242,7 @@ def test_evidence_says_how_far_a_plane_is_off_and_the_gate_decides(tmp_path):
     assert "worst_case_error" in (tmp_path / "p.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_same_measurement_twice_is_one(tmp_path):
     model = trained(tmp_path, name="mlp", hidden=[8])
     first, again = (measured(model, tmp_path / name, threads=threads) for name, threads in (("a", 1), ("b", 2)))
@@ -248,6 +250,7 @@ def test_the_same_measurement_twice_is_one(tmp_path):
     assert first.soundness == again.soundness
 
 
+@pytest.mark.slow
 def test_more_records_than_a_block_are_measured_in_order(tmp_path):
     model = trained(tmp_path)
     records(300, seed=2).save(tmp_path / "holdout")
@@ -290,6 +293,7 @@ class Masked(nn.Module):
         return said.detach() + 1e-6 * (x - x.detach()).sum(1, keepdim=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hides", "missed"),
     [(Rounds, "zero_gradient_share"), (Noisy, "two_passes_agree"), (Masked, "gradient_free_not_better")],
@@ -312,6 +316,7 @@ def test_a_model_that_hides_its_slope_is_not_sound(tmp_path, monkeypatch, hides,
     assert evidence.estimates[f"worst_case_error/{THREAT}"].high == pytest.approx(60.0)
 
 
+@pytest.mark.slow
 def test_errors_beyond_the_largest_take_the_trust_away(tmp_path):
     evidence = measured(trained(tmp_path), tmp_path, regression={"largest_error": 0.5})
     assert evidence.soundness["errors_within_bound"] == "misses"
@@ -319,6 +324,7 @@ def test_errors_beyond_the_largest_take_the_trust_away(tmp_path):
     assert evidence.estimates["mae"].high <= 0.5 * (1 + 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "match"),
     [
@@ -378,6 +384,7 @@ def test_a_method_for_quantities_refuses_classes(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_models_of_classes_and_of_quantities_do_not_take_each_others_records(tmp_path):
     from model_cases import table
 
