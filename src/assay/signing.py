@@ -150,6 +150,9 @@ def unseal(
         keyids: tuple[str, ...] = ()
         entries = {entry.keyid: entry for entry in keyring.for_role(role, now)}
         if envelope.signatures or not allow_unsigned:
+            if len(entries) < least:
+                listed = f"{len(entries)} key(s) that may sign as {role} in the keyring"
+                raise Refused(f"{where}: signature", listed, f"{least} at least", "assay doctor says which keyring.")
             accepted = envelope.verify([entry.key() for entry in entries.values()], least)
             rest = entries.keys() & envelope.signatures.keys() - accepted.keys()
             keyids = tuple(sorted([*accepted, *(keyid for keyid in rest if _signed_by(envelope, entries[keyid]))]))
@@ -158,6 +161,8 @@ def unseal(
         document = _statement(envelope.payload, where)
     except Refused:
         raise
+    except UnfitInput as error:
+        raise Refused(error.where, error.got, error.need, error.fix) from error
     except Exception as error:  # securesystemslib refuses by KeyError, TypeError, ValueError, VerificationError, ...
         raise Refused(
             f"{where}: signature", f"{type(error).__name__}: {error}", f"{least} signature(s) of role {role}"

@@ -129,7 +129,7 @@ def test_good_evidence_holds(name: str) -> None:
         "clean_accuracy[class=b]": proportion(470, 500),
         "confused[stop->go]": proportion(0, 200),
         "filter_power": proportion(95, 100),
-        "mae": estimate(0.1, 0.0, 0.2),
+        "worst_case_error": estimate(0.1, 0.0, 0.2),
     }
     good = evidence_about("a" * 64, measured=measured, run=run, **changes)
     given = (Approval(key=APPROVER, payload="f" * 64),)

@@ -28,7 +28,6 @@ from assay.runner.task import EXECUTOR, PARENT
 from assay.runner.zygote import AVAILABLE, Fork, Zygote
 
 GRACE_S = 10.0
-RECORD = "executor_output.json"
 _SCRIPT = re.compile(
     r"""program_path=\$\(mktemp -d\)\s+printf "%s" "\$0" > "\$program_path/ephemeral_component\.py"\s+"""
     rf"""_KFP_RUNTIME=true (\S+) -m {re.escape(EXECUTOR)}\s+--component_module_path\s+\S+\s+"\$@"\s*"""

@@ -31,7 +31,7 @@ class Freshness:
 
     def __call__(self, case: Case) -> Finding:
         """Ask the rule."""
-        about, need = "age of the evidence", f"< {case.policy.valid_for_s} s"
+        about, need = "age of the evidence", f"< {_spoken(case.policy.valid_for_s)}"
         measured = case.evidence.measured_at
         if measured is None:
             return Finding(verdict="not_measured", about=about, need=need, note="the evidence names no instant")
@@ -40,3 +40,11 @@ class Freshness:
         if not case.now < measured + timedelta(seconds=case.policy.valid_for_s):
             return Finding(verdict="not_measured", about=about, need=need, note="it expired; evaluate the model again")
         return Finding(verdict="holds", about=about, need=need)
+
+
+def _spoken(seconds: int) -> str:
+    """A time in the largest unit that gives a whole number."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
