@@ -99,22 +99,23 @@ def sharp_cut(
     """
     seeds = np.unique(np.concatenate([cut.chosen for cut in first]))
     here, sides = np.flatnonzero(~gone), _sides(one, codes, gone, suspect)
+    room = 1 - LEFT * first[0].clean / sides[0].sum()
     part = np.random.default_rng(1).permutation(len(here)) % PARTS
     scores = np.full((len(one.views), len(gone)), -np.inf)
     for leave in range(PARTS):
         use, judged = here[part != leave], here[part == leave]
         fitted = [Discriminants(view[use]) for view in one.views]
-        chosen = _refined(fitted, use, seeds, sides, limits)
+        chosen = _refined(fitted, use, seeds, sides, limits, room)
         for view, (rows, discriminants) in enumerate(zip(one.views, fitted, strict=True)):
             scores[view, judged] = discriminants.judge(rows[judged], np.isin(use, chosen))
     detector = first[0].detector
     cuts = [_cut(own, -np.inf, detector, sides, limits) for own in scores]
-    alike = [cut for cut in cuts if cut.gain > first[0].gain and _plausible(cut, seeds, sides)]
+    alike = [cut for cut in cuts if cut.gain > first[0].gain and _plausible(cut, seeds, sides, room)]
     return [max(alike, key=lambda cut: cut.gain)] if alike else list(first)
 
 
 def _refined(
-    fitted: Sequence[Discriminants], use: Ints, seeds: Ints, sides: tuple[Bools, Bools], limits: Limits
+    fitted: Sequence[Discriminants], use: Ints, seeds: Ints, sides: tuple[Bools, Bools], limits: Limits, room: float
 ) -> Ints:
     """The suspects of the best cut among the records in use, found again and again; the seeds where none gains.
 
@@ -130,7 +131,7 @@ def _refined(
             scores = np.full(len(inside), -np.inf)
             scores[use] = fitted[view].scores(np.isin(use, chosen))
             cut = _cut(scores, -np.inf, 0, sides, limits)
-            if not (cut.gain > 0 and _plausible(cut, seeds, sides)):
+            if not (cut.gain > 0 and _plausible(cut, seeds, sides, room)):
                 break
             best = max(best or cut, cut, key=lambda cut: cut.gain)
             if len(set(order)) == 1 and np.array_equal(np.sort(cut.chosen), np.sort(chosen)):
@@ -139,13 +140,14 @@ def _refined(
     return seeds if best is None else best.chosen
 
 
-def _plausible(cut: Cut, seeds: Ints, sides: tuple[Bools, Bools]) -> bool:
-    """Whether a cut holds most of the first suspects, not many times as many, and leaves the clean records there are.
+def _plausible(cut: Cut, seeds: Ints, sides: tuple[Bools, Bools], room: float) -> bool:
+    """Whether a cut holds most of the first suspects, not many times as many, nor more than the detector has room for.
 
-    Sources may be told apart by more than their poison.
+    Sources may be told apart by more than their poison, and a proxy knows what it was fitted to from trusted records: a
+    discriminant's own count of clean records is no bound then.
     """
     of_one_kind = len(np.intersect1d(cut.chosen, seeds)) >= KEPT * len(seeds) and len(cut.chosen) <= GROWTH * len(seeds)
-    return of_one_kind and len(cut.chosen) <= sides[0].sum() - LEFT * cut.clean
+    return of_one_kind and len(cut.chosen) <= room * sides[0].sum()
 
 
 def best_cut(
