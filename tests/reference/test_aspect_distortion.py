@@ -14,6 +14,7 @@ from evaluate_cases import trained
 
 from assay.attacks.fab import to_plane
 from assay.attacks.geometry import size
+from assay.constraints import Constraints
 from assay.errors import UnfitInput
 from assay.evaluate.aspects import distortion
 from assay.evaluate.aspects.distortion import Distortion
@@ -145,3 +146,11 @@ def test_a_reach_below_the_threat_is_refused() -> None:
     for changes in ({"reach": 0.5}, {"reach": float("inf")}, {"halvings": -1}, {"limit": -1}):
         with pytest.raises(UnfitInput, match="distortion"):
             Distortion(**changes)
+
+
+def test_a_row_that_has_to_keep_constraints_is_not_moved_back_to_where_none_holds() -> None:
+    """Half way between two whole numbers is no whole number."""
+    limits = Constraints(key="tabular-0", columns=("a", "b"), down=(None, None), up=(None, None), integer=(True, True))
+    ball = ThreatModel(epsilon=1.0, bounds=(0.0, 9.0), constraints=limits)
+    x, y = torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)
+    assert torch.equal(distortion._narrowed(plane()[0], ball, x, y, x + 1), x + 1)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from evaluate_cases import MASKS, Around, digits, trained
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_attacks_exact import Winding, frozen_network
@@ -19,7 +20,10 @@ from assay.attacks.objective import fooled, margin
 from assay.attacks.sparse_pgd import SparsePGD
 from assay.attacks.sparse_rs import SparseRS
 from assay.errors import UnfitInput
+from assay.evaluate import soundness
 from assay.evaluate.ladder import ladder, within
+from assay.evaluate.measure import Plan, measure
+from assay.evaluate.outcomes import STANDS
 from assay.evaluate.selftest import self_test, worst_loss
 from assay.threat import ThreatModel
 
@@ -229,3 +233,65 @@ def test_a_part_of_a_feature_and_constraints_are_refused() -> None:
             ThreatModel(norm="l0", epsilon=epsilon)
     with pytest.raises(UnfitInput, match="share in"):
         SparseRS(share=0.0)
+
+
+L0 = ThreatModel(norm="l0", epsilon=3)
+SPARSE = Plan(
+    threats=(L0,),
+    rungs=ladder({"jsma": {"steps": 3}, "sparse_pgd": {"restarts": 2}, "sparse_rs": {"queries": 300}}),
+)
+
+
+def measured(model: torch.nn.Module, records: int = 120) -> tuple[int, set[str], list[int]]:
+    """How many stand, the checks that miss, and the curve."""
+    x, y = (part[:records] for part in digits())
+    found = measure(model, x, y, SPARSE)
+    said = soundness.verdicts(found, y, SPARSE, 64)
+    curve = [found.tallies[f"curve/{L0.key}/{at}"] for at in range(len(SPARSE.curve(L0, 64)))]
+    return int((found.by[L0.key] == STANDS).sum()), {name for name, word in said.items() if word == "misses"}, curve
+
+
+def test_the_curve_has_whole_radii_once_each_and_ends_at_the_whole_box() -> None:
+    assert [at.epsilon for at in SPARSE.curve(L0, 64)] == [1.0, 3.0, 6.0, 64.0]
+    assert [at.epsilon for at in SPARSE.curve(ThreatModel(norm="l0", epsilon=1), 64)] == [1.0, 2.0, 64.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["linear", "mlp", "small_cnn"])
+def test_an_honest_model_is_sound_in_l0(name: str) -> None:
+    _, missed, curve = measured(trained(name))
+    assert missed == set()
+    assert curve == sorted(curve, reverse=True)
+    assert curve[-1] == 0
+
+
+HIDDEN = (
+    "reversed gradient",
+    "detached",
+    "detached behind a decoy",
+    "rounded logits",
+    "saturating sigmoid",
+    "k winners",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mask", HIDDEN)
+def test_a_model_that_hides_its_gradient_is_unsound_in_l0(mask: str) -> None:
+    assert "gradient_free_not_better" in measured(Around(trained("mlp"), MASKS[mask]).eval())[1]
+
+
+@pytest.mark.slow
+def test_what_stands_of_a_linear_model_of_ten_classes_is_the_exact_count_or_one_more() -> None:
+    """A record falls where, for some class, the three greatest of slope times room close the gap to it."""
+    model = trained("linear")
+    x, y = (part[:120] for part in digits())
+    flat = x.flatten(1).double()
+    eye, zero = torch.eye(64).view(64, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+    weight, logits = (model(eye) - model(zero)).double().T, model(x).double()
+    falls = logits.argmax(1) != y
+    for other in range(10):
+        slope = weight[other] - weight[y]
+        gain = (slope.abs() * torch.where(slope > 0, 1 - flat, flat)).topk(3, dim=1).values.sum(1)
+        falls |= (gain > logits.gather(1, y[:, None]).squeeze(1) - logits[:, other] + 1e-5) & (y != other)
+    assert int((~falls).sum()) <= measured(model)[0] <= int((~falls).sum()) + 1

@@ -142,8 +142,11 @@ def _next(
 
 
 def _narrowed(scene: Scene, ball: ThreatModel, x: torch.Tensor, y: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
-    """The points moved back towards x by halving, as long as they stay wrong; in ``l0`` as they are."""
-    if ball.norm == "l0":
+    """The points moved back towards x by halving, as long as they stay wrong.
+
+    In ``l0``, and where a table has constraints, what lies between may not be allowed: there they stay as they are.
+    """
+    if ball.norm == "l0" or ball.constraints is not None:
         return found
     wide = (-1, *(1 for _ in x.shape[1:]))
     stands, falls = torch.zeros(len(x), device=x.device), torch.ones(len(x), device=x.device)
