@@ -8,6 +8,10 @@ clean records do not use. Earlier layers show more of the content, the logits le
 the trusted records. It never saw the trigger of that source, so it speaks of the content alone. Trusted records are
 judged by the proxy of all records, which fitted none of them. Log-probabilities mean the same in every proxy.
 
+Of one source only trusted records can tell, so that they have to be measured on equal terms: the first proxy fits both,
+and records and trusted records alike are judged by proxies of trusted records that they are not among. Else whatever
+distinguishes the proxies would pass for a difference between the records.
+
 Images have a third, ``texture`` (`assay.filters._texture`), which no network made: how sharp they are, and where.
 """
 
@@ -28,9 +32,10 @@ LEAST_IN_CLASS = 5
 ABSTAINS = -50.0
 
 Inputs = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
 Encode = Callable[[Inputs], Floats]
 
-__all__ = ["Encode", "Inputs", "Space", "Spaces", "folds_of", "spaces", "views"]
+__all__ = ["Encode", "Inputs", "Space", "Spaces", "dealt", "folds_of", "spaces", "views"]
 
 
 @dataclass(frozen=True)
@@ -95,23 +100,22 @@ def spaces(
     from assay.filters._texture import texture
 
     fold = folds_of(groups, folds)
-    rounds = [None, *range(fold.max() + 1)] if fold.max() or len(reference[0]) else [None]
+    several = bool(fold.max())
+    rounds = _rounds(fold) if several else _rounds_of_one(labels, reference[1], folds)
     with fixed_threads(threads):
         scaling = Scaling.of(x)
         records, clean = scaling(x), scaling(reference[0])
         pool, answers = scaling(np.concatenate([x, reference[0]])), np.concatenate([labels, reference[1]])
-        inside = np.concatenate([fold, np.full(len(reference[0]), -1)])
-        held_out = np.zeros((len(x), classes))
-        for leave in track(rounds, "proxies", len(rounds)):
-            if leave is None:
-                whole = fit_proxy(records, labels, classes, epochs=epochs, seed=seed)
-                continue
-            use, judged = np.flatnonzero(inside != leave), np.flatnonzero(fold == leave)
+        both = len(x) if several else len(pool)
+        whole = fit_proxy(pool[:both], answers[:both], classes, epochs=epochs, seed=seed)
+        said = np.zeros((len(pool), classes))
+        for use, judged in track(rounds, "proxies", len(rounds)):
+            use = np.concatenate([use, np.arange(len(x), len(pool))]) if several else use
             proxy = fit_proxy(pool[use], answers[use], classes, epochs=-(-epochs // 2), seed=seed)
-            said = proxy.measure(records[judged])[1]
-            held_out[judged] = _abstain(said, labels[judged], np.bincount(answers[use], minlength=classes))
+            seen = np.bincount(answers[use], minlength=classes)
+            said[judged] = _abstain(proxy.measure(pool[judged])[1], answers[judged], seen)
         below = whole.measure(records)[0]
-        below_clean, of_clean = whole.measure(clean) if len(clean) else (below[:0], held_out[:0])
+        below_clean, of_clean = whole.measure(clean) if len(clean) else (below[:0], said[:0])
         drawn = records[np.random.default_rng(seed).choice(len(records), min(overlays, len(records)), replace=False)]
         superimposed = Space(whole.overlaid(records, drawn), whole.overlaid(clean, drawn)) if overlays else None
         if encoder is not None:
@@ -119,11 +123,40 @@ def spaces(
         sharp = Space(texture(records), texture(clean)) if x.ndim == 4 else None
     return Spaces(
         penultimate=Space(below, below_clean),
-        held_out=Space(held_out, of_clean) if len(rounds) > 1 else None,
+        held_out=Space(said[: len(x)], of_clean if several else said[len(x) :]) if rounds else None,
         inputs=Space(in_a_row(records), in_a_row(clean)),
         superimposed=superimposed,
         texture=sharp,
     )
+
+
+def _rounds(fold: Rows) -> list[tuple[Rows, Rows]]:
+    """For every fold of sources: the records of the others, and its own."""
+    return [(np.flatnonzero(fold != leave), np.flatnonzero(fold == leave)) for leave in range(fold.max() + 1)]
+
+
+def _rounds_of_one(labels: Labels, trusted: Labels, folds: int) -> list[tuple[Rows, Rows]]:
+    """Of one source: the trusted records but one part of them, and that part with an equal one of the records."""
+    parts = min(folds, len(trusted))
+    if parts < 2:
+        return []
+    of_records, of_trusted = dealt(labels, parts), dealt(trusted, parts)
+    return [
+        (
+            len(labels) + np.flatnonzero(of_trusted != part),
+            np.concatenate([np.flatnonzero(of_records == part), len(labels) + np.flatnonzero(of_trusted == part)]),
+        )
+        for part in range(parts)
+    ]
+
+
+def dealt(labels: Labels, parts: int) -> Rows:
+    """One of so many parts for every record, dealt in turn within each class."""
+    part = np.zeros(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        part[rows] = np.arange(len(rows)) % parts
+    return part
 
 
 def views(found: Spaces) -> list[Space]:

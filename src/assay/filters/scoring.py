@@ -11,7 +11,7 @@ from assay import catalog
 from assay.errors import UnfitInput
 from assay.filters import Filter, Floats, Labels
 from assay.filters.decide import Scores
-from assay.filters.features import Space, Spaces
+from assay.filters.features import Space, Spaces, dealt
 
 FOLDS = 5
 LEAST_TRUSTED = 4
@@ -66,7 +66,7 @@ def _together(member: Filter, space: Space, labels: Labels, trusted_labels: Labe
 
 def _against_trusted(member: Filter, space: Space, labels: Labels, trusted_labels: Labels) -> Scores:
     own = member.suspicion(space.records, labels, trusted_features=space.trusted, trusted_labels=trusted_labels)
-    fold, trusted = _folds(trusted_labels), np.zeros(len(trusted_labels))
+    fold, trusted = dealt(trusted_labels, FOLDS), np.zeros(len(trusted_labels))
     for leave in range(fold.max() + 1):
         use, judged = fold != leave, fold == leave
         trusted[judged] = _judge(member, space, labels, trusted_labels, use, judged)
@@ -82,12 +82,3 @@ def _judge(member: Filter, space: Space, labels: Labels, trusted_labels: Labels,
         trusted_labels=trusted_labels[use],
     )
     return scores[len(labels) :]
-
-
-def _folds(labels: Labels) -> Labels:
-    """A fold for every trusted record, dealt in turn within each class."""
-    fold = np.zeros(len(labels), dtype=np.int64)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        fold[rows] = np.arange(len(rows)) % FOLDS
-    return fold
