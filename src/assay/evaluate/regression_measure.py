@@ -1,0 +1,188 @@
+"""What happens to every record of a regression, what follows from it, and whether it is to be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from assay.attacks.geometry import Attack
+from assay.bernstein import enclosed_mean, mean_error, root_mean_square
+from assay.config.evaluate import EvaluateConfig
+from assay.estimate import Estimate
+from assay.evaluate import soundness
+from assay.evaluate.blocks import BLOCK_RECORDS, block_count, block_rows
+from assay.evaluate.holdout import Holdout
+from assay.evaluate.layers import Layer
+from assay.evaluate.worst_error import (
+    Floats,
+    Reached,
+    attacked_error,
+    joined,
+    plane_reached,
+    reach,
+)
+from assay.evidence import robust
+from assay.models.folder import LoadedModel
+from assay.progress import track
+from assay.threat import ThreatModel
+
+__all__ = [
+    "RegressionMeasured",
+    "measure_regression",
+    "regression_checks",
+    "regression_estimates",
+    "regression_outcomes",
+]
+
+
+@dataclass(frozen=True)
+class RegressionMeasured:
+    """(N,) each: predictions; errors; per threat key what was reached there, and the error with half of its radius."""
+
+    said: Floats
+    error: Floats
+    reached: Mapping[str, Reached]
+    half: Mapping[str, Floats]
+    tallies: Mapping[str, int]
+
+
+def measure_regression(
+    candidate: LoadedModel,
+    layers: Sequence[Layer] | None,
+    data: Holdout,
+    threats: Sequence[ThreatModel],
+    attacks: Mapping[str, Attack],
+    config: EvaluateConfig,
+) -> RegressionMeasured:
+    """Ask and attack the model, block by block; ``layers`` are None where nothing can be proven of it."""
+    count = block_count(len(data.rows), BLOCK_RECORDS)
+    once = {name: _once(each) for name, each in attacks.items()}
+
+    def block(index: int) -> RegressionMeasured:
+        rows = block_rows(index, len(data.rows), BLOCK_RECORDS)
+        x, y = torch.from_numpy(data.x[rows]), targets[rows]
+        said, tallies = _clean(candidate, x)
+        there: dict[str, Any] = {"seed": config.seed, "block": index}
+        found = {it.key: reach(candidate.module, layers, x, y, it, attacks, **there) for it in threats}
+        half = {
+            it.key: attacked_error(candidate.module, x, y, replace(it, epsilon=it.epsilon / 2), once, **there)
+            for it in threats
+            if it.norm != "l0"
+        }
+        return RegressionMeasured(said, np.abs(said - y), found, half, tallies)
+
+    targets = data.targets
+    with ThreadPoolExecutor(config.threads) as pool:
+        return _joined(list(track(pool.map(block, range(count)), "attack", count)))
+
+
+def _once(attack: Any) -> Attack:
+    return cast(Attack, replace(attack, restarts=1) if hasattr(attack, "restarts") else attack)
+
+
+def _clean(candidate: LoadedModel, x: torch.Tensor) -> tuple[Floats, dict[str, int]]:
+    """Predictions of a block, and counts that the checks rest on."""
+    with torch.no_grad():
+        first, again = (
+            candidate.module(x),
+            torch.cat([candidate.module(part) for part in torch.split(x, -(-len(x) // 3))]),
+        )
+    at = x.clone().requires_grad_()
+    with torch.enable_grad():
+        gradient = torch.autograd.grad(candidate.module(at).sum(), at)[0].flatten(1)
+    return np.asarray(first[:, 0].double().numpy()), {
+        "not_finite": int((~first.isfinite()).sum()),
+        "passes_differ": int(soundness.differ(first, again).sum()),
+        "zero_gradient": int((~(gradient.isfinite().all(1) & (gradient != 0).any(1))).sum()),
+    }
+
+
+def _joined(parts: Sequence[RegressionMeasured]) -> RegressionMeasured:
+    """All blocks, in order."""
+    return RegressionMeasured(
+        said=np.concatenate([part.said for part in parts]),
+        error=np.concatenate([part.error for part in parts]),
+        reached={key: joined([part.reached[key] for part in parts]) for key in parts[0].reached},
+        half={key: np.concatenate([part.half[key] for part in parts]) for key in parts[0].half},
+        tallies={name: sum(part.tallies[name] for part in parts) for name in parts[0].tallies},
+    )
+
+
+def regression_estimates(
+    found: RegressionMeasured, threats: Sequence[ThreatModel], largest: float, confidence: float
+) -> dict[str, Estimate]:
+    """``mae``, ``rmse``, and of every threat the worst error, what attacks found of it and what is proven."""
+    made = {
+        "mae": mean_error(found.error, largest, confidence),
+        "rmse": root_mean_square(found.error, largest, confidence),
+    }
+    for threat in threats:
+        there = found.reached[threat.key]
+        made[robust("worst_case_error", threat)] = enclosed_mean(there.found, there.bound, largest, confidence)
+        made[robust("error_under_attack", threat)] = mean_error(there.found, largest, confidence)
+        made[robust("certified_error", threat)] = mean_error(there.bound, largest, confidence)
+    return made
+
+
+def regression_checks(
+    found: RegressionMeasured,
+    data: Holdout,
+    threats: Sequence[ThreatModel],
+    attacks: Mapping[str, Attack],
+    largest: float,
+) -> dict[str, Any]:
+    """What each check says of a regression.
+
+    - ``finite_outputs``, ``attacks_stay_inside``, ``two_passes_agree``, ``zero_gradient_share``: as for classes.
+    - ``attack_self_test``: on an affine model the attacks find the exact worst case of every threat they move in.
+    - ``gradient_free_not_better``: a search that asks for outputs only raises the mean error by at most 2 %.
+    - ``error_grows_with_epsilon``: with half of the radius no more is found than with all of it, up to 2 %.
+    - ``certified_stand``: no error, and no change, beyond what is proven.
+    - ``errors_within_bound``: no error, clean or under attack, beyond the largest that counts.
+    """
+    slack, moved = 1 + soundness.TOLERANCE, [threat for threat in threats if threat.norm != "l0"]
+    every = [found.reached[threat.key] for threat in threats]
+    pairs = [(found.half[threat.key], found.reached[threat.key].found) for threat in moved]
+    return {
+        "finite_outputs": not found.tallies["not_finite"] and all(np.isfinite(it.found).all() for it in every),
+        "attacks_stay_inside": not sum(it.outside for it in every),
+        "two_passes_agree": not found.tallies["passes_differ"],
+        "zero_gradient_share": found.tallies["zero_gradient"] <= soundness.MOST_ZERO_GRADIENTS * len(data.rows),
+        "attack_self_test": all(plane_reached(attacks, replace(it, constraints=None)) for it in moved)
+        if moved
+        else "not_measured",
+        "gradient_free_not_better": all(
+            np.maximum(it.followed, it.searched).mean() <= slack * it.followed.mean()
+            for it in every
+            if len(it.searched)
+        ),
+        "error_grows_with_epsilon": all(less.mean() <= slack * more.mean() for less, more in pairs)
+        if pairs
+        else "not_measured",
+        "certified_stand": all((it.found <= it.bound).all() and (it.change <= it.limit).all() for it in every),
+        "errors_within_bound": bool(
+            (found.error <= largest).all() and all((it.found <= largest).all() for it in every)
+        ),
+    }
+
+
+def regression_outcomes(data: Holdout, found: RegressionMeasured) -> bytes:
+    """Parquet bytes, one row a record."""
+    columns = {
+        "record_id": pa.array(data.record_ids, pa.string()),
+        "label": pa.array(data.targets),
+        "predicted": pa.array(found.said),
+        "error": pa.array(found.error),
+    }
+    for key, it in found.reached.items():
+        columns |= {f"error_found/{key}": pa.array(it.found), f"error_bound/{key}": pa.array(it.bound)}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    return bytes(sink.getvalue())
