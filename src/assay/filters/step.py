@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from assay import lineage
 from assay.config.base import parse_json
 from assay.config.filters import FilterConfig
 from assay.data.dataset import Dataset
+from assay.data.division import division
 from assay.data.files import write_file
 from assay.data.findings import Finding, Split, findings_bytes, split
 from assay.filters._review import doubts, require_none
@@ -141,15 +141,7 @@ def _scores_bytes(given: Dataset, examined: Examined) -> bytes:
 def _document(
     given: Dataset, parts: Split, examined: Examined, kept: Path, quarantine: Path, scores: Path
 ) -> dict[str, Any]:
-    reasons: Counter[str] = Counter()
-    for by_reason in parts.kept.manifest.history.removed.values():
-        reasons.update(by_reason)
-    return {
-        "dataset": _facts(parts.kept, kept),
-        "quarantine": _facts(parts.quarantined, quarantine),
-        "kept": len(parts.kept),
-        "quarantined": len(parts.quarantined),
-        "reasons": dict(sorted(reasons.items())),
+    return division(parts.kept.manifest, kept, parts.quarantined.manifest, quarantine) | {
         "classes": [
             asdict(verdict) | {"label": given.manifest.content.classes[verdict.label]}
             for verdict in examined.decision.classes
@@ -157,8 +149,3 @@ def _document(
         "silent": examined.silent,
         "scores": str(scores),
     }
-
-
-def _facts(dataset: Dataset, path: Path) -> dict[str, str]:
-    manifest = dataset.manifest
-    return {"path": str(path), "digest": manifest.digest, "content_digest": manifest.content_digest}

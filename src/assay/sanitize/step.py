@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,11 +24,12 @@ from assay import canonical, lineage
 from assay.config.base import parse_json
 from assay.config.sanitize import SanitizeConfig
 from assay.data.dataset import Dataset
+from assay.data.division import division
 from assay.data.files import write_file
 from assay.data.finding_list import FindingList, Marked
 from assay.data.findings import REMOVING
 from assay.data.mapped import mapped
-from assay.data.stream import DatasetReader, DatasetWriter
+from assay.data.stream import DatasetReader
 from assay.errors import UnfitInput
 from assay.models.encoder import Encoder, load_encoder
 from assay.quarantine_seal import seal_quarantine
@@ -224,15 +224,7 @@ def _require_enough(parts: Parts, config: SanitizeConfig) -> None:
 
 
 def _document(found: _Found, parts: Parts, kept: Path, quarantine: Path) -> dict[str, Any]:
-    reasons: Counter[str] = Counter()
-    for by_reason in parts.kept.manifest.history.removed.values():
-        reasons.update(by_reason)
-    return {
-        "dataset": _facts(parts.kept, kept),
-        "quarantine": _facts(parts.quarantined, quarantine),
-        "kept": len(parts.kept),
-        "quarantined": len(parts.quarantined),
-        "reasons": dict(sorted(reasons.items())),
+    return division(parts.kept.manifest, kept, parts.quarantined.manifest, quarantine) | {
         "flagged": dict(sorted(parts.findings.counts("flag").items())),
         "constant": found.constant,
         "removed": [vars(group) for group in parts.groups if group.removed],
@@ -241,11 +233,6 @@ def _document(found: _Found, parts: Parts, kept: Path, quarantine: Path) -> dict
             for it in found.outcomes
         ],
     }
-
-
-def _facts(dataset: DatasetWriter, path: Path) -> dict[str, str]:
-    manifest = dataset.manifest
-    return {"path": str(path), "digest": manifest.digest, "content_digest": manifest.content_digest}
 
 
 def _page(given: DatasetReader, parts: Parts, found: _Found, config: SanitizeConfig, docs: str) -> str:
