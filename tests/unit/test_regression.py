@@ -316,6 +316,12 @@ def test_a_model_that_hides_its_slope_is_not_sound(tmp_path, monkeypatch, hides,
     assert evidence.estimates[f"worst_case_error/{THREAT}"].high == pytest.approx(60.0)
 
 
+def test_a_check_whose_search_does_not_move_in_a_norm_is_not_measured(tmp_path):
+    evidence = measured(trained(tmp_path, epochs=5), tmp_path, threats=["l0:1"])
+    assert evidence.soundness["gradient_free_not_better"] == "not_measured"
+    assert evidence.soundness["certified_stand"] == "holds"
+
+
 @pytest.mark.slow
 def test_errors_beyond_the_largest_take_the_trust_away(tmp_path):
     evidence = measured(trained(tmp_path), tmp_path, regression={"largest_error": 0.5})

@@ -149,6 +149,7 @@ def regression_checks(
     """
     slack, moved = 1 + soundness.TOLERANCE, [threat for threat in threats if threat.norm != "l0"]
     every = [found.reached[threat.key] for threat in threats]
+    looked = [it for it in every if len(it.searched)]
     pairs = [(found.half[threat.key], found.reached[threat.key].found) for threat in moved]
     return {
         "finite_outputs": not found.tallies["not_finite"] and all(np.isfinite(it.found).all() for it in every),
@@ -159,10 +160,10 @@ def regression_checks(
         if moved
         else "not_measured",
         "gradient_free_not_better": all(
-            np.maximum(it.followed, it.searched).mean() <= slack * it.followed.mean()
-            for it in every
-            if len(it.searched)
-        ),
+            np.maximum(it.followed, it.searched).mean() <= slack * it.followed.mean() for it in looked
+        )
+        if len(looked) == len(every)
+        else "not_measured",
         "error_grows_with_epsilon": all(less.mean() <= slack * more.mean() for less, more in pairs)
         if pairs
         else "not_measured",

@@ -115,9 +115,10 @@ def reach(
     low, high, outside = _ends(model, x, threat, attacks, seed, block)
     followed = _error(low, high, y)
     first = slice(0, SEARCHED)
-    search: dict[str, Attack] = {"search": Square(queries=QUERIES)} if threat.norm in MOVES else {}
+    search: dict[str, Attack] = {"search": Square(queries=QUERIES)}
     less, more, wrong = _ends(model, x[first], threat, search, seed, block)
-    searched = _error(less, more, y[first])
+    looked = slice(SEARCHED if threat.norm in MOVES else 0)
+    searched = _error(less, more, y[first])[looked]
     low[first], high[first] = np.minimum(low[first], less), np.maximum(high[first], more)
     least, most = _proven(layers, x, threat)
     room = ROUNDING * np.maximum(1, np.fmax(np.abs(clean), np.where(np.isinf(least), 0, np.fmax(-least, most))))
@@ -130,7 +131,7 @@ def reach(
         bound=bound,
         change=_error(low, high, clean),
         limit=limit,
-        followed=followed[first],
+        followed=followed[looked],
         searched=searched,
         outside=outside + wrong,
     )
