@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from assay.attacks.best import Best
-from assay.attacks.geometry import project, require_fit, size
-from assay.attacks.weights import Search
+from assay.attacks.geometry import require_fit, size
+from assay.attacks.weights import Search, search_weights
 from assay.errors import UnfitInput
 from assay.threat import Norm, ThreatModel
 
@@ -66,23 +66,16 @@ class CarliniWagner:
         del generator
         require_fit(model, x, y, threat, self.norms)
         best = Best(model, x.detach(), y, "margin", drop=self.drop)
-        x = x.detach()[best.rows]
-        search = Search.begin(x, self.weight * (threat.bounds[1] - threat.bounds[0]) ** 2)
-        for _ in range(self.searches):
-            search = self._descend(best, search, threat)
-            if not len(best.rows):
-                break
-            search = search.next()
-        return best.x_adv
+        return search_weights(best, threat, self._descend, self.weight, self.searches)
 
-    def _descend(self, best: Best, search: Search, threat: ThreatModel) -> Search:
+    def _descend(self, best: Best, search: Search, threat: ThreatModel) -> tuple[Search, torch.Tensor]:
         """Adam for one weight; what is misclassified is noted, and shorter ones go on being looked for."""
         middle, half = sum(threat.bounds) / 2, (threat.bounds[1] - threat.bounds[0]) / 2
         w = torch.atanh(((search.x - middle) / half).clamp(-INSIDE, INSIDE))
         first, second = torch.zeros_like(w), torch.zeros_like(w)
         for step in range(1, self.steps + 1):
             if not len(best.rows):
-                return search
+                break
             here = torch.tanh(w)
             at = middle + half * here
             inside = size(threat, at - search.x) <= threat.epsilon
@@ -95,8 +88,4 @@ class CarliniWagner:
             w = w - self.rate * (first / (1 - BETA_1**step)) / ((second / (1 - BETA_2**step)).sqrt() + TINY)
             if (stays := best.leave()) is not None:
                 search, w, first, second = search.of(stays), w[stays], first[stays], second[stays]
-        if len(best.rows):
-            best.look(project(threat, search.x, middle + half * torch.tanh(w)))
-            if (stays := best.leave()) is not None:
-                search = search.of(stays)
-        return search
+        return search, middle + half * torch.tanh(w)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from assay.attacks.best import Best
-from assay.attacks.geometry import project, require_fit, size
-from assay.attacks.weights import Search
+from assay.attacks.geometry import require_fit, size
+from assay.attacks.weights import Search, search_weights
 from assay.errors import UnfitInput
 from assay.threat import Norm, ThreatModel
 
@@ -68,21 +68,15 @@ class EAD:
         del generator
         require_fit(model, x, y, threat, self.norms)
         best = Best(model, x.detach(), y, "margin", drop=self.drop)
-        search = Search.begin(x.detach()[best.rows], self.weight * (threat.bounds[1] - threat.bounds[0]) ** 2)
-        for _ in range(self.searches):
-            search = self._descend(best, search, threat)
-            if not len(best.rows):
-                break
-            search = search.next()
-        return best.x_adv
+        return search_weights(best, threat, self._descend, self.weight, self.searches)
 
-    def _descend(self, best: Best, search: Search, threat: ThreatModel) -> Search:
+    def _descend(self, best: Best, search: Search, threat: ThreatModel) -> tuple[Search, torch.Tensor]:
         """FISTA for one weight; what is misclassified is noted, and shorter ones go on being looked for."""
         beta = self.beta * (threat.bounds[1] - threat.bounds[0])
         here = at = search.x
         for step in range(self.steps):
             if not len(best.rows):
-                return search
+                break
             rate = self.rate * (1 - step / self.steps) ** 0.5
             slope, margin = best.gradient(at, counts=size(threat, at - search.x) <= threat.epsilon)
             search = replace(search, found=search.found | (margin > 0))
@@ -92,11 +86,7 @@ class EAD:
             here, at = moved, (moved + step / (step + 3) * (moved - here)).clamp(*threat.bounds)
             if (stays := best.leave()) is not None:
                 search, here, at = search.of(stays), here[stays], at[stays]
-        if len(best.rows):
-            best.look(project(threat, search.x, here))
-            if (stays := best.leave()) is not None:
-                search = search.of(stays)
-        return search
+        return search, here
 
 
 def shrunk(x: torch.Tensor, moved: torch.Tensor, less: float, bounds: tuple[float, float]) -> torch.Tensor:

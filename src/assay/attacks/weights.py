@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
 
-__all__ = ["Search"]
+from assay.attacks.best import Best
+from assay.attacks.geometry import project
+from assay.threat import ThreatModel
+
+__all__ = ["Search", "search_weights"]
 
 
 @dataclass(frozen=True)
@@ -40,3 +45,33 @@ class Search:
         high = torch.where(self.found, self.weight, self.high)
         weight = torch.where(high.isinf(), 10 * self.weight, (low + high) / 2)
         return replace(self, weight=weight, low=low, high=high, found=torch.zeros_like(self.found))
+
+
+Descend = Callable[[Best, Search, ThreatModel], tuple[Search, torch.Tensor]]
+
+
+def search_weights(best: Best, threat: ThreatModel, descend: Descend, weight: float, searches: int) -> torch.Tensor:
+    """The descent for one weight after another, and the best of all the points that it looked at.
+
+    Args:
+        best: what was found so far, of all records.
+        threat: its ball and box.
+        descend: asked for the records still attacked; gives back those that did not leave, and (N, ...) where it ended.
+        weight: the first, in units of the squared width of the box.
+        searches: weights tried, each from x anew.
+
+    Returns:
+        x_adv: shape, dtype and device of the records.
+    """
+    width = threat.bounds[1] - threat.bounds[0]
+    search = Search.begin(best.x_adv[best.rows], weight * width**2)
+    for _ in range(searches):
+        search, ended = descend(best, search, threat)
+        if len(best.rows):
+            best.look(project(threat, search.x, ended))
+            if (stays := best.leave()) is not None:
+                search = search.of(stays)
+        if not len(best.rows):
+            break
+        search = search.next()
+    return best.x_adv
