@@ -12,18 +12,11 @@ from assay import canonical, catalog
 from assay.models.fit import Examples, Optimisation, deterministic, fit
 from assay.threat import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 METHODS = catalog.names("train")
 REGRESSIONS = {name for name in METHODS if getattr(catalog.member("train", name), "task", "") == "regression"}
 SETTINGS = Optimisation(epochs=3, batch_size=8, learning_rate=5e-3, weight_decay=0.0, seed=0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def case(name: str, dtype: torch.dtype = torch.float32):

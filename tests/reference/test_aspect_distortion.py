@@ -23,20 +23,14 @@ from assay.evaluate.ladder import ladder
 from assay.restate import restated
 from assay.threat import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 THREATS = {
     "linf": (ThreatModel(epsilon=0.1), {"pgd": {"steps": 30, "loss": "margin"}}, 1.05),
     "l2": (ThreatModel(norm="l2", epsilon=0.5), {"pgd": {"steps": 30, "loss": "margin"}}, 1.08),
     "l1": (ThreatModel(norm="l1", epsilon=2.0), {"apgd": {"steps": 40, "loss": "margin"}}, 1.15),
     "l0": (ThreatModel(norm="l0", epsilon=2), {"sparse_pgd": {"steps": 60, "restarts": 1}}, 1.0),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache

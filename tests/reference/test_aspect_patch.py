@@ -16,13 +16,7 @@ from assay.evaluate.aspects import patch as member
 from assay.evaluate.aspects.patch import Patch
 from assay.evaluate.stickers import BLURS, Placement, laid, placements
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def upright(row: float, column: float, **changes: float) -> Placement:

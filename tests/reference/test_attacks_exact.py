@@ -32,18 +32,11 @@ from assay.attacks.square import Square
 from assay.evaluate.selftest import worst_loss
 from assay.threat import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LOST = {"linf": 1e-9, "l2": 0.03}
 FROZEN = Path(__file__).with_name("digits_mlp.safetensors")
 FROZEN_EPSILON, FROZEN_ROBUST, FROZEN_ROWS = 0.1, 58, range(1400, 1500)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # ---- the checks: each takes an attack and returns how far it is from the exact answer

@@ -27,6 +27,8 @@ from assay.evaluate.outcomes import STANDS
 from assay.evaluate.selftest import self_test, worst_loss
 from assay.threat import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 LADDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "jsma": ("jsma", {"steps": 40}),
@@ -35,14 +37,6 @@ LADDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "sparse_pgd projected": ("sparse_pgd", {"projected": True}),
     "sparse_rs": ("sparse_rs", {"queries": 1500}),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def supports(features: int, count: int) -> list[tuple[int, ...]]:

@@ -19,6 +19,8 @@ from assay.evaluate.ladder import ladder
 from assay.evaluate.selftest import self_test, worst_loss
 from assay.threat import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 ATTACKS = {
     "fgsm": {},
@@ -27,14 +29,6 @@ ATTACKS = {
     "apgd_targeted": {"steps": 50, "start": "tiles"},
     "fab": {"steps": 30},
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @settings(max_examples=60, deadline=None)

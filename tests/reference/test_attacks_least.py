@@ -17,6 +17,8 @@ from assay.attacks.hopskipjump import HopSkipJump
 from assay.attacks.objective import fooled, margin
 from assay.threat import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DUAL = {"linf": 1.0, "l2": 2.0, "l1": float("inf")}
 CASES: dict[str, tuple[Any, str, float]] = {
     "deepfool linf": (DeepFool(), "linf", 1.021),
@@ -27,14 +29,6 @@ CASES: dict[str, tuple[Any, str, float]] = {
     "hopskipjump l2": (HopSkipJump(steps=20, probes=60), "l2", 1.15),
     "hopskipjump linf": (HopSkipJump(steps=20, probes=60), "linf", 1.35),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def planes(classes: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:

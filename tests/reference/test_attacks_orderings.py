@@ -21,7 +21,7 @@ from assay.evaluate.ladder import right
 from assay.evaluate.strength import differentiable
 from assay.threat import ThreatModel
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 MODELS = {
     "plain": ("mlp", "cross_entropy"),
     "adversarial": ("mlp", "adversarial"),
@@ -37,14 +37,6 @@ ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
     "square": ("square", {"queries": 2000}),
 }
 FOUR = ("apgd", "apgd targeted", "fab", "square")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def standing(model: nn.Module, norm: str, name: str) -> torch.Tensor:

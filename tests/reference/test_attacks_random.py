@@ -19,13 +19,7 @@ from assay.evaluate.ladder import ladder
 from assay.evaluate.measure import Plan, measure
 from assay.threat import ThreatModel
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Shaken(nn.Module):

@@ -23,15 +23,9 @@ from assay.models.assemble import assemble
 from assay.models.folder import load_model, save_model
 from assay.threat import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 THREAT = ThreatModel(epsilon=0.1)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

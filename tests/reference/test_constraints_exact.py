@@ -24,6 +24,8 @@ from assay.evaluate.ladder import climb, ladder
 from assay.evaluate.outcomes import STANDS
 from assay.threat import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 COLUMNS = ("age", "income", "debt", "years", "children", "rooms", "rent", "own", "other", "score")
 DECLARED: dict[str, Any] = {
     "immutable": ["age"],
@@ -39,14 +41,6 @@ DECLARED: dict[str, Any] = {
     ],
 }
 BOX = (0.0, 8.0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def constraints(**changes: Any) -> Constraints:

@@ -21,16 +21,9 @@ from assay.train.cross_entropy import CrossEntropy
 from assay.train.huber import Huber, partially_huberised
 from assay.train.inputs import training_arrays, weights_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 THREAT = ThreatModel(epsilon=0.1)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def logits_and_labels(n: int = 200, k: int = 5):
