@@ -7,7 +7,7 @@ import platform
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +33,6 @@ WITHOUT: dict[Role, tuple[State, str]] = {
     "promoter": ("fail", "nothing is promoted unsigned"),
 }
 LEAST_FREE_BYTES = 2**30
-MLFLOW_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 __all__ = ["Check", "examine"]
 
@@ -172,17 +171,17 @@ def _probe_ledger(uri: str) -> Iterator[Ledger]:
 def _mlflow(uri: str) -> Check:
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return Check("mlflow", "ok", f"{uri}, made by the first run")
-    with _environment(MLFLOW_LIMITS):
-        from mlflow.tracking import MlflowClient
+    from assay.mlflow_store import bounded_client, mlflow_settings
 
+    with mlflow_settings():
         try:
-            MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+            bounded_client(uri).search_experiments(max_results=1)
         except Exception as error:  # MLflow, its database driver and its HTTP client raise their own kinds
             mend = (
                 "Start it or mend MLFLOW_TRACKING_URI; until then lineage waits in the outbox and nothing is promoted."
             )
-            return Check("mlflow", "fail", f"{_shown(uri)}: {redacted(' '.join(str(error).split()))[:200]}", mend)
-    return Check("mlflow", "ok", _shown(uri))
+            return Check("mlflow", "fail", f"{redacted(uri)}: {redacted(' '.join(str(error).split()))[:200]}", mend)
+    return Check("mlflow", "ok", redacted(uri))
 
 
 def _storage(workspace: Workspace, config: Config | None) -> Check:
@@ -233,23 +232,3 @@ def _gpu() -> Check:
 def _existing(path: Path) -> Path:
     """The path, or the nearest folder above it that is there."""
     return next(place for place in (path, *path.parents) if place.exists())
-
-
-@contextmanager
-def _environment(added: dict[str, str]) -> Iterator[None]:
-    before: Iterable[tuple[str, str | None]] = [(name, os.environ.get(name)) for name in added]
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name, value in before:
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _shown(uri: str) -> str:
-    """A URI without the password in it."""
-    parts = urlsplit(uri)
-    return uri if "@" not in parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

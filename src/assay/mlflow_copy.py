@@ -7,23 +7,17 @@ are made when the step is over and terminated at once: no kill leaves one RUNNIN
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import re
-import socket
-import sqlite3
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from assay import canonical
-from assay.data.files import create_file
-from assay.errors import AssayError, UnfitInput, Unreachable
+from assay.errors import AssayError, UnfitInput
+from assay.mlflow_store import bounded_client, mlflow_settings
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -31,19 +25,11 @@ if TYPE_CHECKING:
     from assay.lineage import StepRecord
 
 SCHEMA = "assay.outbox/v1"
-BOUND_S, CONNECT_S = 10.0, 5.0
-PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 MAX_PARAM, MAX_TAG, MAX_KEY, BATCH = 6000, 8000, 250, 100
 DIGEST_DIGITS = 32
 REFUSALS = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
-}
 
-__all__ = ["Rejected", "copy_entry", "entry_of", "make_store", "require_database"]
+__all__ = ["Rejected", "copy_entry", "entry_of"]
 
 
 class Rejected(AssayError):
@@ -88,10 +74,10 @@ def copy_entry(entry: Mapping[str, Any], uri: str, home: Path) -> None:
         Rejected: MLflow answered and said no.
         Exception: it did not answer, or broke; of MLflow's own kinds.
     """
-    with _environment():
+    with mlflow_settings():
         from mlflow.exceptions import MlflowException
 
-        client = _Bounded(_client(uri), time.monotonic() + BOUND_S)
+        client = bounded_client(uri)
         try:
             if entry["mlflow_run"]:
                 run = client.get_run(entry["mlflow_run"])
@@ -107,79 +93,6 @@ def copy_entry(entry: Mapping[str, Any], uri: str, home: Path) -> None:
             if error.error_code in REFUSALS:
                 raise Rejected(f"step {entry['step']}", str(error)) from error
             raise
-
-
-class _Bounded:
-    """A client whose calls stop once the time is up; each single call is bounded by MLflow's own time limit."""
-
-    def __init__(self, client: Any, deadline: float) -> None:
-        self._client, self._deadline = client, deadline
-
-    def __getattr__(self, name: str) -> Any:
-        if time.monotonic() > self._deadline:
-            raise Unreachable("MLflow", "no end of the delivery", f"one within {BOUND_S:g} s")
-        return getattr(self._client, name)
-
-
-def _client(uri: str) -> Any:
-    """A client of the store, with the folder of a SQLite file made."""
-    from mlflow.tracking import MlflowClient
-
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    require_database(uri)
-    return MlflowClient(tracking_uri=uri)
-
-
-def make_store(uri: str) -> None:
-    """Make the SQLite file of a store that is not there yet, whole or not at all.
-
-    MLflow makes its tables one after the other, and of a file in which a kill left some it says that they exist.
-    """
-    if not uri.startswith("sqlite:///") or (file := _file_of(uri)).exists():
-        return
-    from mlflow.tracking import MlflowClient
-
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / file.name
-        MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
-        create_file(file, made.read_bytes())
-
-
-def require_database(uri: str) -> None:
-    """Ask a database directly, within a bound: MLflow tries to connect to one for a hundred seconds.
-
-    Raises:
-        Unreachable: the file cannot be opened or stays locked, or nobody listens at the address.
-    """
-    parts = urlsplit(uri)
-    scheme = parts.scheme.partition("+")[0]
-    try:
-        if uri.startswith("sqlite:///"):
-            make_store(uri)
-            with closing(sqlite3.connect(_file_of(uri), timeout=CONNECT_S, isolation_level=None)) as database:
-                database.execute("BEGIN IMMEDIATE")
-                database.execute("ROLLBACK")
-        elif scheme in PORTS and parts.hostname:
-            socket.create_connection((parts.hostname, parts.port or PORTS[scheme]), timeout=CONNECT_S).close()
-    except (OSError, sqlite3.Error) as error:
-        raise Unreachable("tracking database", str(error), f"an answer within {CONNECT_S:g} s") from error
-
-
-def _file_of(uri: str) -> Path:
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    """MLflow's settings while we use it: quiet, and soon done with a server that does not answer."""
-    added = [name for name in QUIET if name not in os.environ]
-    os.environ.update({name: QUIET[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 def _experiment(client: Any, entry: Mapping[str, Any], uri: str, home: Path) -> str:

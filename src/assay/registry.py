@@ -12,9 +12,7 @@ as artifacts of one MLflow run a promotion, found again by the same tag.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,9 +21,9 @@ from urllib.parse import urlsplit
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from assay.data.files import write_file
-from assay.errors import UnfitInput, Unreachable
+from assay.errors import UnfitInput, Unreachable, redacted
 from assay.ledger import FileLedger, open_ledger
-from assay.mlflow_copy import make_store, require_database
+from assay.mlflow_store import make_store, mlflow_settings, require_database
 from assay.promotions import Promotion
 from assay.workspace import Workspace
 
@@ -37,12 +35,6 @@ TAG = "assay.promotion"
 EXPERIMENT = "assay"
 ATTEMPTS, WAIT_S = 3, 0.5
 AGAIN = "Nothing was decided by it: run the same command again when it answers."
-SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
 
 __all__ = ["TAG", "Registry", "tags_of"]
 
@@ -76,7 +68,7 @@ class Registry:
         try:
             require_database(self.uri)
         except Unreachable as error:
-            raise Unreachable(f"MLflow at {_shown(self.uri)}", error.got, error.need, AGAIN) from error
+            raise Unreachable(f"MLflow at {redacted(self.uri)}", error.got, error.need, AGAIN) from error
         self._ask(lambda client: client.search_registered_models(max_results=1))
 
     def versions(self, promotion: Promotion) -> list[ModelVersion]:
@@ -200,10 +192,10 @@ class Registry:
             retry_error_callback=self._give_up,
         )
         try:
-            with _settings():
+            with mlflow_settings():
                 answer: T = tries(lambda: question(self._client()))
         except ImportError as error:
-            raise UnfitInput(f"MLflow at {_shown(self.uri)}", str(error), "its driver, installed") from error
+            raise UnfitInput(f"MLflow at {redacted(self.uri)}", str(error), "its driver, installed") from error
         return answer
 
     def _client(self) -> Any:
@@ -221,20 +213,8 @@ class Registry:
         error = state.outcome.exception() if state.outcome is not None else None
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise Unreachable(
-            f"MLflow at {_shown(self.uri)}", cause, f"an answer within {ATTEMPTS} tries", AGAIN
+            f"MLflow at {redacted(self.uri)}", cause, f"an answer within {ATTEMPTS} tries", AGAIN
         ) from error
-
-
-@contextmanager
-def _settings() -> Iterator[None]:
-    """MLflow's own patience is fifteen minutes; ours is short. What the user set stays."""
-    added = [name for name in SETTINGS if name not in os.environ]
-    os.environ.update({name: SETTINGS[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 def _metrics(client: Any, wanted: str) -> list[dict[str, float]]:
@@ -267,9 +247,3 @@ def _unless(question: Callable[[], T], code: str) -> T | None:
         if error.error_code == code:
             return None
         raise
-
-
-def _shown(uri: str) -> str:
-    """The address without the credentials it may carry."""
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}".rstrip(":") if parts.hostname else uri

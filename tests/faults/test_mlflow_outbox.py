@@ -17,7 +17,7 @@ from lineage_cases import by_step, client, dataset, outbox, record_step, runs
 from promotion_cases import with_store
 
 from assay import canonical
-from assay.mlflow_copy import make_store
+from assay.mlflow_store import make_store
 from assay.workspace import Workspace
 
 PROCESSES = get_context("forkserver")

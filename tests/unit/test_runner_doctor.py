@@ -139,8 +139,11 @@ def test_mlflow_that_is_not_there_fails_soon(ready: Workspace) -> None:
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
 
 
-def test_passwords_are_not_shown() -> None:
-    assert doctor._shown("postgresql://user:secret@host:5432/mlflow") == "postgresql://host:5432/mlflow"
+def test_passwords_are_not_shown(ready: Workspace) -> None:
+    check = of("mlflow", replace(ready, tracking_uri="postgresql://user:sesame@127.0.0.1:9/mlflow"))
+    assert check.state == "fail"
+    assert "postgresql://127.0.0.1:9/mlflow" in check.found
+    assert "sesame" not in str(check)
 
 
 def test_sources_that_are_not_there_fail(ready: Workspace, tmp_path: Path) -> None:
