@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from attack_cases import Winding, frozen_network
 from evaluate_cases import MASKS, Around, digits, trained
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_attacks_exact import Winding, frozen_network
 
 from assay.attacks import jsma, l0, sparse_pgd, sparse_rs
 from assay.attacks.geometry import project, random_start, size

@@ -87,8 +87,8 @@ def test_breaks_most_in_a_ball_somewhat_larger_and_none_in_a_smaller_one(attack:
     assert not broken[far > epsilon].any()
 
 
-def test_deepfool_takes_the_box_into_account() -> None:
-    """Half of the features lie at the edge: a plane that ignores it is never reached."""
+def plane_at_an_edge(norm: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A plane, records whose features all lie at an end of the box, and how far each is from the plane inside it."""
     rng = torch.Generator().manual_seed(0)
     model = nn.Linear(8, 2).double().eval().requires_grad_(False)
     weight = torch.randn(8, generator=rng, dtype=torch.float64)
@@ -96,14 +96,17 @@ def test_deepfool_takes_the_box_into_account() -> None:
     x = torch.rand(40, 8, generator=rng, dtype=torch.float64).round()
     model.bias.copy_(torch.stack([-(x @ weight).median(), (x @ weight).median()]) / 2)
     y = model(x).argmax(1)
+    step = to_plane(norm, x, torch.where(y[:, None] == 0, -weight, weight), margin(model(x), y), (0.0, 1.0))
+    return model, x, y, torch.linalg.vector_norm(step, ord={"linf": torch.inf, "l2": 2, "l1": 1}[norm], dim=1)
+
+
+def test_deepfool_takes_the_box_into_account() -> None:
+    """A plane that ignores it is never reached."""
     for norm in DUAL:
-        gap = margin(model(x), y)
-        gradient = torch.where(y[:, None] == 0, -weight, weight)
-        step = to_plane(norm, x, gradient, gap, (0.0, 1.0))
-        least = torch.linalg.vector_norm(step, ord={"linf": torch.inf, "l2": 2, "l1": 1}[norm], dim=1)
+        model, x, y, least = plane_at_an_edge(norm)
         epsilon = float(least.median())
         threat = ThreatModel(norm=norm, epsilon=epsilon)
-        broken = fooled(model(DeepFool()(model, x, y, threat, generator=rng)), y)
+        broken = fooled(model(DeepFool()(model, x, y, threat, generator=torch.Generator())), y)
         assert broken[1.03 * least <= epsilon].all()
         assert not broken[least > epsilon * 1.0001].any()
 
@@ -114,17 +117,9 @@ def half_way(norm: str, x: torch.Tensor, weight: torch.Tensor, gap: torch.Tensor
 
 def share_in_the_box(attack: Any) -> float:
     """In L1, half of the features at the edge; of the records whose least step, that of `to_plane`, is a tenth less."""
-    rng = torch.Generator().manual_seed(0)
-    model = nn.Linear(8, 2).double().eval().requires_grad_(False)
-    weight = torch.randn(8, generator=rng, dtype=torch.float64)
-    model.weight.copy_(torch.stack([weight, -weight]) / 2)
-    x = torch.rand(40, 8, generator=rng, dtype=torch.float64).round()
-    model.bias.copy_(torch.stack([-(x @ weight).median(), (x @ weight).median()]) / 2)
-    y = model(x).argmax(1)
-    step = to_plane("l1", x, torch.where(y[:, None] == 0, -weight, weight), margin(model(x), y), (0.0, 1.0))
-    least = step.abs().sum(1)
+    model, x, y, least = plane_at_an_edge("l1")
     threat = ThreatModel(norm="l1", epsilon=float(least.median()))
-    broken = fooled(model(attack(model, x, y, threat, generator=rng)), y)
+    broken = fooled(model(attack(model, x, y, threat, generator=torch.Generator())), y)
     assert not broken[least > threat.epsilon * 1.0001].any()
     return float(broken[1.1 * least <= threat.epsilon].double().mean())
 

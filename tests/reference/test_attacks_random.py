@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from attack_cases import frozen_network
 from evaluate_cases import MASKS, Around, digits, trained
-from test_attacks_exact import frozen_network
 from torch import nn
 
 from assay.attacks.apgd import APGD
