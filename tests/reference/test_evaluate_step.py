@@ -30,7 +30,6 @@ from assay.data.dataset import Dataset
 from assay.data.manifest import History
 from assay.errors import Refused, UnfitInput, UnknownName
 from assay.estimate import paired_difference, proportion
-from assay.evaluate import conclude
 from assay.evaluate.deliver import deliver
 from assay.evaluate.fast import supports_bfloat16
 from assay.evaluate.ladder import ladder
@@ -181,7 +180,7 @@ def test_a_measurement_for_a_target_is_an_attempt_before_anybody_can_read_it(
 ) -> None:
     """Whoever stops it before the evidence is written has paid; done again it is the same attempt."""
     with monkeypatch.context() as patch:
-        patch.setattr(conclude, "outcomes_bytes", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("assay.evaluate.deliver.write_file", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             case.evaluate(target=TARGET)
     holdout = dataset(case.x, case.y).manifest.content_digest

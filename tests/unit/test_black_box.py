@@ -148,7 +148,7 @@ def test_labels_alone_are_sound_for_who_asks_with_an_attack_that_decisions_suffi
     ],
 )
 def test_checks_at_other_radii_say_when_an_attack_does_worse_with_more_room(counts, missed):
-    plan = make_black_box_plan(config(), parse(BlackBoxConfig, BOX, "black_box"))
+    plan = make_black_box_plan(config(), parse(BlackBoxConfig, BOX, "black_box"), 8)
     key, y = plan.threats[0].key, torch.arange(32) % 2
     stand = {"half": 25, "whole": 20, "box": 0} | counts
     tallies = {f"stand_{name}/{key}": count for name, count in stand.items()}
@@ -165,7 +165,7 @@ def test_half_of_a_square_search_on_labels_misses_what_a_walk_on_labels_finds():
         ({"hopskipjump": {"steps": 2, "probes": 5}}, 300, "misses"),
     ):
         box = parse(BlackBoxConfig, {"queries": queries, "attacks": attacks}, "black_box")
-        plan = make_black_box_plan(config(), box)
+        plan = make_black_box_plan(config(), box, 8)
         key, y = plan.threats[0].key, torch.arange(4) % 2
         found = Outcomes((BlockOutcome(0, y.numpy(), {key: np.zeros(4, np.int64)}, {}),))
         assert verdicts(found, y, plan, "labels")["attack_self_test"] == verdict, attacks
@@ -245,12 +245,12 @@ def test_the_budget_is_a_wall_and_not_a_wish():
 
 def test_attacks_that_need_a_gradient_or_too_much_are_refused():
     with pytest.raises(UnfitInput, match=r"attacks: pgd: got an attack that follows the gradient.*square"):
-        make_black_box_plan(config(), config(attacks={"pgd": {}}).black_box)
+        make_black_box_plan(config(), config(attacks={"pgd": {}}).black_box, 8)
     with pytest.raises(UnfitInput, match=r"need at least the \d+ that the attacks may ask"):
-        make_black_box_plan(config(), config(queries=200).black_box)
+        make_black_box_plan(config(), config(queries=200).black_box, 8)
     given = config().model_copy(update={"triggers": ({"name": "t"},)})
     with pytest.raises(UnfitInput, match=r"evaluate\.triggers"):
-        make_black_box_plan(given, given.black_box)
+        make_black_box_plan(given, given.black_box, 8)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_attacks_that_need_a_gradient_or_too_much_are_refused():
 def test_settings_that_a_black_box_has_no_answer_to_are_refused(name: str, value: Any) -> None:
     given = config().model_copy(update={name: value})
     with pytest.raises(UnfitInput, match=f"evaluate.{name}: .*none for a black box"):
-        make_black_box_plan(given, given.black_box)
+        make_black_box_plan(given, given.black_box, 8)
 
 
 def test_answers_are_what_they_are_said_to_be():

@@ -299,7 +299,7 @@ class Masked(nn.Module):
     [(Rounds, "zero_gradient_share"), (Noisy, "two_passes_agree"), (Masked, "gradient_free_not_better")],
 )
 def test_a_model_that_hides_its_slope_is_not_sound(tmp_path, monkeypatch, hides, missed):
-    from assay.evaluate import regression
+    from assay.evaluate import regression_plan
 
     model = trained(tmp_path, name="mlp", hidden=[16])
 
@@ -308,7 +308,7 @@ def test_a_model_that_hides_its_slope_is_not_sound(tmp_path, monkeypatch, hides,
         found.module.network = hides(found.module.network).eval()
         return found
 
-    monkeypatch.setattr(regression, "load_model", loaded)
+    monkeypatch.setattr(regression_plan, "load_model", loaded)
     evidence = measured(model, tmp_path)
     assert evidence.soundness[missed] == "misses"
     assert not evidence.sound

@@ -21,14 +21,13 @@ from assay.blackbox.open_inference import OpenInference
 from assay.blackbox.predict import Asked, Source
 from assay.config.black_box import BlackBoxConfig
 from assay.config.evaluate import EvaluateConfig
-from assay.data.files import write_file
 from assay.errors import UnfitInput
 from assay.evaluate import summary
 from assay.evaluate.black_box_blocks import CHECKED, ON_LABELS, ask, may_ask, verdicts
 from assay.evaluate.black_box_plan import make_black_box_plan
-from assay.evaluate.deliver import deliver
+from assay.evaluate.deliver import Places, publish
 from assay.evaluate.holdout import Holdout, constraints_of, read_holdout
-from assay.evaluate.how import Begun, answer, how
+from assay.evaluate.how import Begun, how
 from assay.evaluate.outcomes import outcomes_bytes
 from assay.evidence import Evidence
 from assay.models.fit import deterministic
@@ -64,7 +63,7 @@ def evaluate_black_box(
         data = read_holdout(holdout, config.limit, config.seed)
         classes = data.dataset.manifest.content.classes
         _require_inside(data, box)
-        plan = make_black_box_plan(config, box, constraints_of(config, data))
+        plan = make_black_box_plan(config, box, data.x[0].size, constraints_of(config, data))
         described = dict(model.describe())
         digest = canonical.digest(described) if kind == "endpoint" else str(described["digest"])
         record.uses(data.dataset, "holdout")
@@ -72,7 +71,6 @@ def evaluate_black_box(
         most = may_ask(len(data.y), plan, box.queries)
         asked = Asked(model, len(classes), box.answers, most, box.batch_records)
         found = ask(asked, data, plan)
-        estimates = summary.estimates(found, plan, config.confidence)
         checks = sum(found.tallies[f"check_queries/{threat.key}"] for threat in plan.threats)
         queries = {
             "budget": box.queries,
@@ -82,16 +80,13 @@ def evaluate_black_box(
         }
         made = Evidence(
             subjects={kind: digest, "holdout": data.dataset.manifest.digest},
-            estimates=estimates,
+            estimates=summary.estimates(found, plan, config.confidence),
             measured=how(config, data, plan) | _asked(box, queries, described),
             soundness=verdicts(found, torch.from_numpy(data.y), plan, box.answers),
             run=begun.facts(record.run),
         )
-        write_file(outcomes, outcomes_bytes(data.record_ids, data.y, found, plan.names))
-        deliver(made, evidence, record.workspace)
-        record.writes("evidence", made.id)
-        record.metrics |= {name: estimate.value for name, estimate in estimates.items()}
-    return answer(evidence, made, len(data.y), len(data.y)) | {"queries": queries}
+        rows = outcomes_bytes(data.record_ids, data.y, found, plan.names)
+        return publish(made, rows, Places(evidence, outcomes), record, config, len(data.y)) | {"queries": queries}
 
 
 def _asked(box: BlackBoxConfig, queries: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from assay import catalog
 from assay.attacks.transfer import Transfer
 from assay.config.black_box import BlackBoxConfig
 from assay.config.evaluate import EvaluateConfig
+from assay.constraints import Constraints
 from assay.errors import UnfitInput
 from assay.evaluate.ladder import Rung, ladder
 from assay.evaluate.measure import Plan
-from assay.evaluate.plan import require_different
+from assay.evaluate.plan import refuse_settings, threats_of
 from assay.evaluate.strength import TRANSFER
-from assay.threat import ThreatModel
 
 BESIDE = 3
 """Queries a record for each attack besides its proposals: the clean row, where it begins, and what it found."""
@@ -32,16 +32,17 @@ class BlackBoxPlan(Plan):
         return self.rungs
 
 
-def make_black_box_plan(config: EvaluateConfig, box: BlackBoxConfig, constraints: Any = None) -> BlackBoxPlan:
+def make_black_box_plan(
+    config: EvaluateConfig, box: BlackBoxConfig, features: int, constraints: Constraints | None = None
+) -> BlackBoxPlan:
     """Threats with their query budget, and the attacks that keep to it, the one that asks least first.
 
     Raises:
         UnfitInput: an attack that needs a gradient, one that may ask more than the budget, a threat beyond the box, or
             a setting of the section ``evaluate`` that a black box has no answer to.
     """
-    for name in ("triggers", "aspects", "sets", "slices", "decide", "limit_s", "budget"):
-        if getattr(config, name):
-            raise UnfitInput(f"evaluate.{name}", str(getattr(config, name))[:100], "none for a black box")
+    names = ("triggers", "aspects", "sets", "slices", "decide", "limit_s", "budget")
+    refuse_settings(config, names, "a black box")
     given = ladder(box.attacks)
     for rung in given:
         if not rung.gradient_free:
@@ -56,11 +57,8 @@ def make_black_box_plan(config: EvaluateConfig, box: BlackBoxConfig, constraints
             f"at least the {most} that the attacks may ask for a record",
             "Give the attacks fewer queries, or the threat more.",
         )
-    balls = [ThreatModel.parse(text, box.bounds) for text in config.threats]
-    threats = tuple(
-        replace(ball, knowledge="black-box", query_budget=box.queries, constraints=constraints) for ball in balls
-    )
-    require_different(threats, config)
+    balls = threats_of(config, box.bounds, features, constraints)
+    threats = tuple(replace(ball, knowledge="black-box", query_budget=box.queries) for ball in balls)
     return BlackBoxPlan(threats=threats, rungs=rungs, seed=config.seed)
 
 

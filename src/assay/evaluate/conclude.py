@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from assay import lineage
-from assay.attempts import charge
-from assay.data.files import write_file
 from assay.effort import beside_training
 from assay.estimate import RISK, Estimate
 from assay.evaluate import slices, soundness, summary
 from assay.evaluate.aspects.scene import Scene
-from assay.evaluate.deliver import deliver
+from assay.evaluate.deliver import Places, publish
 from assay.evaluate.holdout import Holdout, unseen
-from assay.evaluate.how import Begun, answer, how
+from assay.evaluate.how import Begun, how, subjects, trained_against
 from assay.evaluate.look import look
 from assay.evaluate.measured import Measured
 from assay.evaluate.outcomes import outcomes_bytes
@@ -26,22 +23,7 @@ from assay.evaluate.prepare import Prepared
 from assay.evaluate.sequential import first
 from assay.evidence import Evidence
 
-__all__ = ["Places", "conclude", "describe", "subjects"]
-
-
-@dataclass(frozen=True)
-class Places:
-    """The files of one evaluation.
-
-    Fields:
-        evidence: the signed envelope to write.
-        outcomes: Parquet to write, one row a record.
-        page: HTML to write, or None.
-    """
-
-    evidence: Path
-    outcomes: Path
-    page: Path | None = None
+__all__ = ["conclude", "describe"]
 
 
 def conclude(
@@ -70,25 +52,19 @@ def conclude(
     estimates |= slices.estimates(found.outcomes, plan, divided, config.confidence)
     estimates |= beside.estimates
     made = Evidence(
-        subjects=subjects(prepared, found.champion),
+        subjects=subjects(prepared.candidate, prepared.data, found.champion),
         estimates=estimates,
         measured=describe(prepared, data) | beside.how,
         soundness=said | beside.checks,
         truncated=found.truncated,
         run=begun.facts(record.run),
     )
-    if prepared.target is not None and record.workspace.signers("evaluator"):
-        charge(record.ledger, made, prepared.target)  # before anybody can read a number
     rows = outcomes_bytes(data.record_ids, data.y, found.outcomes, plan.names, found.champion_outcomes)
-    write_file(places.outcomes, rows)
-    if places.page is not None:
-        write_page(places.page, made, found.outcomes, data, plan, config.confidence, labels, beside)
-        record.shows(places.page)
-    deliver(made, places.evidence, record.workspace)
-    record.writes("evidence", made.id)
-    record.metrics |= {name: estimate.value for name, estimate in estimates.items()}
-    record.params |= {"threats": ",".join(config.threats), "seed": config.seed}
-    return answer(places.evidence, made, len(data.rows), len(labels))
+
+    def page(path: Path) -> None:
+        write_page(path, made, found.outcomes, data, plan, config.confidence, labels, beside)
+
+    return publish(made, rows, places, record, config, len(labels), target=prepared.target, write_page=page)
 
 
 def _soundness(prepared: Prepared, found: Measured, record: lineage.StepRecord) -> dict[str, str]:
@@ -107,22 +83,10 @@ def _estimates(prepared: Prepared, found: Measured) -> dict[str, Estimate]:
     return estimates
 
 
-def subjects(prepared: Prepared, champion: str) -> dict[str, str]:
-    """What the evidence is about: SHA-256 by name."""
-    named = {
-        "model": prepared.candidate.digest,
-        "holdout": prepared.data.dataset.manifest.digest,
-        "dataset": prepared.candidate.spec.trained.dataset,
-        "champion": champion,
-    }
-    return {name: digest for name, digest in named.items() if digest}
-
-
 def describe(prepared: Prepared, data: Holdout) -> dict[str, Any]:
     """Everything that another measurement would have to share to give the same numbers."""
-    config, plan, trained = prepared.config, prepared.plan, prepared.candidate.spec.trained
-    shared = how(config, data, plan)
-    against = {"method": trained.method, "threat": trained.threat, "attack": trained.config.get("method", {})}
+    config, plan = prepared.config, prepared.plan
+    shared, against = how(config, data, plan), trained_against(prepared.candidate.spec.trained)
     sequential = {"decide": dict(config.decide), "risk": RISK, "population": len(prepared.data.y)}
     return shared | {
         "gradient_evaluations": round(sum(rung.cost for rung in plan.rungs), 3),

@@ -3,19 +3,78 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+from assay.attempts import charge
+from assay.config.evaluate import EvaluateConfig
+from assay.config.root import Target
 from assay.data.files import write_file
 from assay.errors import AssayError
+from assay.evaluate.how import answer
 from assay.evidence import KIND, Evidence
 from assay.ledger import put_first
+from assay.lineage import StepRecord
 from assay.signing import seal, unseal
 from assay.workspace import Workspace
 
 REPEATED = timedelta(hours=1)
 
-__all__ = ["deliver"]
+__all__ = ["Places", "deliver", "publish"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files of one evaluation.
+
+    Fields:
+        evidence: the signed envelope to write.
+        outcomes: Parquet to write, one row a record.
+        page: HTML to write, or None.
+    """
+
+    evidence: Path
+    outcomes: Path
+    page: Path | None = None
+
+
+def publish(
+    made: Evidence,
+    rows: bytes,
+    places: Places,
+    record: StepRecord,
+    config: EvaluateConfig,
+    of: int,
+    *,
+    target: Target | None = None,
+    write_page: Callable[[Path], None] | None = None,
+) -> dict[str, Any]:
+    """Charge the attempt, write the files, note all of it in the record; returns the answer of the step.
+
+    Args:
+        made: what was found.
+        rows: what became of every record, as Parquet.
+        places: of the files.
+        record: of the step.
+        config: what was asked for.
+        of: records there are, of which all or the first were measured.
+        target: whom the attempt is charged to; None where there is none.
+        write_page: writes the page, where there is a place for it.
+    """
+    if target is not None and record.workspace.signers("evaluator"):
+        charge(record.ledger, made, target)  # before anybody can read a number
+    write_file(places.outcomes, rows)
+    if places.page is not None and write_page is not None:
+        write_page(places.page)
+        record.shows(places.page)
+    deliver(made, places.evidence, record.workspace)
+    record.writes("evidence", made.id)
+    record.metrics |= {name: estimate.value for name, estimate in made.estimates.items()}
+    record.params |= {"threats": ",".join(config.threats), "seed": config.seed}
+    return answer(places.evidence, made, of)
 
 
 def deliver(evidence: Evidence, path: Path, workspace: Workspace) -> str:

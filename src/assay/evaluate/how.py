@@ -6,17 +6,38 @@ import platform
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from assay import catalog, versions
+from assay import versions
 from assay.config.evaluate import EvaluateConfig
 from assay.evaluate.holdout import Holdout
-from assay.evaluate.measure import Plan
 from assay.evidence import Evidence
+from assay.models.folder import LoadedModel
+from assay.models.spec import Trained
+from assay.threat import ThreatModel
 
-__all__ = ["Begun", "answer", "how"]
+__all__ = ["Begun", "Planned", "answer", "how", "subjects", "trained_against"]
+
+
+class Planned(Protocol):
+    """What every plan says of itself."""
+
+    @property
+    def threats(self) -> tuple[ThreatModel, ...]:
+        """The first is the primary one."""
+        ...
+
+    @property
+    def block_records(self) -> int:
+        """Size of a block."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Every attack with all of its fields, by name."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,15 +64,12 @@ class Begun:
         }
 
 
-def how(config: EvaluateConfig, data: Holdout, plan: Plan) -> dict[str, Any]:
+def how(config: EvaluateConfig, data: Holdout, plan: Planned) -> dict[str, Any]:
     """What every kind of model shares of everything that another measurement needs to give the same numbers."""
     return {
         "threats": {threat.key: threat.to_json() for threat in plan.threats},
         "primary": plan.threats[0].key,
-        "attacks": {
-            rung.name: catalog.settings(rung.attack) | ({"restarts": rung.restarts} if rung.restarts > 1 else {})
-            for rung in plan.ladder
-        },
+        "attacks": plan.settings,
         "holdout_content": data.dataset.manifest.content_digest,
         "records": len(data.rows),
         "limit": config.limit,
@@ -65,8 +83,24 @@ def how(config: EvaluateConfig, data: Holdout, plan: Plan) -> dict[str, Any]:
     }
 
 
-def answer(path: object, made: Evidence, measured: int, of: int) -> dict[str, Any]:
-    """What a step says of the evidence it wrote, from so many of the records."""
+def trained_against(trained: Trained) -> dict[str, Any]:
+    """The threat and attack that a model met in training, as it says."""
+    return {"method": trained.method, "threat": trained.threat, "attack": trained.config.get("method", {})}
+
+
+def subjects(candidate: LoadedModel, data: Holdout, champion: str = "") -> dict[str, str]:
+    """What the evidence is about: SHA-256 by name."""
+    named = {
+        "model": candidate.digest,
+        "holdout": data.dataset.manifest.digest,
+        "dataset": candidate.spec.trained.dataset,
+        "champion": champion,
+    }
+    return {name: digest for name, digest in named.items() if digest}
+
+
+def answer(path: object, made: Evidence, of: int) -> dict[str, Any]:
+    """What a step says of the evidence it wrote; ``of`` so many records it measured all or the first."""
     return {
         "evidence": str(path),
         "evidence_id": made.id,
@@ -74,5 +108,5 @@ def answer(path: object, made: Evidence, measured: int, of: int) -> dict[str, An
         "sound": made.sound,
         "soundness": made.soundness,
         "truncated": made.truncated,
-        "records": {"measured": measured, "of": of},
+        "records": {"measured": made.measured["records"], "of": of},
     }

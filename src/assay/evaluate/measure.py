@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from assay import catalog
 from assay.attacks.geometry import Attack
 from assay.attacks.transfer import Transfer
 from assay.evaluate import soundness
@@ -96,6 +97,14 @@ class Plan:
     def names(self) -> list[str]:
         """The rungs of the ladder, in order; number 1 is the first."""
         return [rung.name for rung in self.ladder]
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Every attack of the ladder with all of its fields."""
+        return {
+            rung.name: catalog.settings(rung.attack) | ({"restarts": rung.restarts} if rung.restarts > 1 else {})
+            for rung in self.ladder
+        }
 
     def curve(self, threat: ThreatModel, features: int) -> tuple[ThreatModel, ...]:
         """Threat models of growing radius: parts and multiples of epsilon, last the whole box without constraints."""

@@ -23,8 +23,9 @@ from assay.config.root import Target
 from assay.errors import UnfitInput
 from assay.evaluate.blocks import block_rows
 from assay.evaluate.champion import find_champion
-from assay.evaluate.conclude import Places, conclude, describe, subjects
-from assay.evaluate.how import Begun
+from assay.evaluate.conclude import conclude, describe
+from assay.evaluate.deliver import Places
+from assay.evaluate.how import Begun, subjects
 from assay.evaluate.ladder import right
 from assay.evaluate.measured import Measured, champion_of
 from assay.evaluate.outcomes import WRONG, Outcomes, merge
@@ -74,7 +75,8 @@ def merge_evidence(
         prepared = prepare(model, holdout, config, target, record)
         champion = find_champion(record.workspace, target, prepared.candidate.digest) if target else ""
         for each in given:
-            require_same(each, subjects(prepared, champion), plain(describe(prepared, prepared.data)))
+            about = subjects(prepared.candidate, prepared.data, champion)
+            require_same(each, about, plain(describe(prepared, prepared.data)))
             record.reads("shard", each.id, str(each.part.shard))
         found = _measured(given, prepared, champion, record)
         return conclude(prepared, found, Places(evidence, outcomes, page), record, _since(given, begun))

@@ -19,7 +19,7 @@ from assay.evaluate.probes import read_triggers
 from assay.models.spec import ModelSpec
 from assay.threat import ThreatModel
 
-__all__ = ["device_name", "device_of", "make_plan", "require_different"]
+__all__ = ["device_name", "device_of", "make_plan", "refuse_settings", "threats_of"]
 
 
 def make_plan(config: EvaluateConfig, spec: ModelSpec, constraints: Constraints | None = None) -> Plan:
@@ -28,14 +28,7 @@ def make_plan(config: EvaluateConfig, spec: ModelSpec, constraints: Constraints 
     Raises:
         UnfitInput: an epsilon of 0 or beyond the box, a threat given twice, or a trigger that does not fit.
     """
-    features = int(torch.Size(spec.input_shape).numel())
-    balls = (ThreatModel.parse(text, spec.bounds) for text in config.threats)
-    threats = tuple(replace(ball, constraints=constraints) for ball in balls)
-    for threat in threats:
-        box = soundness.box_size(threat, features)
-        if threat.epsilon > box:
-            raise UnfitInput(f"threat {threat.key}: epsilon", f"{threat.epsilon}", f"at most the box, {box:g}")
-    require_different(threats, config)
+    threats = threats_of(config, spec.bounds, int(torch.Size(spec.input_shape).numel()), constraints)
     rungs = ladder(config.attacks)
     _require_norms(rungs, threats)
     triggers = read_triggers(config.triggers)
@@ -55,14 +48,34 @@ def make_plan(config: EvaluateConfig, spec: ModelSpec, constraints: Constraints 
     )
 
 
-def require_different(threats: Sequence[ThreatModel], config: EvaluateConfig) -> None:
-    """Two threats of one key would write one estimate twice.
+def threats_of(
+    config: EvaluateConfig, bounds: tuple[float, float], features: int, constraints: Constraints | None = None
+) -> tuple[ThreatModel, ...]:
+    """The configured threats around records of so many features, in a box and under constraints.
 
     Raises:
-        UnfitInput: a threat given twice.
+        UnfitInput: an epsilon of 0 or beyond the box, or a threat given twice: both would write one estimate.
     """
+    balls = (ThreatModel.parse(text, bounds) for text in config.threats)
+    threats = tuple(replace(ball, constraints=constraints) for ball in balls)
+    for threat in threats:
+        box = soundness.box_size(threat, features)
+        if threat.epsilon > box:
+            raise UnfitInput(f"threat {threat.key}: epsilon", f"{threat.epsilon}", f"at most the box, {box:g}")
     if len({threat.key for threat in threats}) != len(threats):
         raise UnfitInput("threats", ", ".join(config.threats), "each threat once")
+    return threats
+
+
+def refuse_settings(config: EvaluateConfig, names: Sequence[str], who: str) -> None:
+    """Refuse what is set in the section ``evaluate`` and means nothing for this kind of model.
+
+    Raises:
+        UnfitInput: names the setting.
+    """
+    for name in names:
+        if getattr(config, name):
+            raise UnfitInput(f"evaluate.{name}", str(getattr(config, name))[:100], f"none for {who}")
 
 
 def device_of(config: EvaluateConfig) -> torch.device:

@@ -14,12 +14,12 @@ import torch
 
 from assay.attacks.geometry import Attack
 from assay.bernstein import enclosed_mean, mean_error, root_mean_square
-from assay.config.evaluate import EvaluateConfig
 from assay.estimate import Estimate
 from assay.evaluate import soundness
-from assay.evaluate.blocks import BLOCK_RECORDS, block_count, block_rows
+from assay.evaluate.blocks import block_count, block_rows
 from assay.evaluate.holdout import Holdout
 from assay.evaluate.layers import Layer
+from assay.evaluate.regression_plan import RegressionPlan
 from assay.evaluate.worst_error import (
     Floats,
     Reached,
@@ -31,7 +31,6 @@ from assay.evaluate.worst_error import (
 from assay.evidence import robust
 from assay.models.folder import LoadedModel
 from assay.progress import track
-from assay.threat import ThreatModel
 
 __all__ = [
     "RegressionMeasured",
@@ -57,29 +56,29 @@ def measure_regression(
     candidate: LoadedModel,
     layers: Sequence[Layer] | None,
     data: Holdout,
-    threats: Sequence[ThreatModel],
-    attacks: Mapping[str, Attack],
-    config: EvaluateConfig,
+    plan: RegressionPlan,
+    *,
+    workers: int = 1,
 ) -> RegressionMeasured:
     """Ask and attack the model, block by block; ``layers`` are None where nothing can be proven of it."""
-    count = block_count(len(data.rows), BLOCK_RECORDS)
-    once = {name: _once(each) for name, each in attacks.items()}
+    count = block_count(len(data.rows), plan.block_records)
+    once = {name: _once(each) for name, each in plan.attacks.items()}
 
     def block(index: int) -> RegressionMeasured:
-        rows = block_rows(index, len(data.rows), BLOCK_RECORDS)
+        rows = block_rows(index, len(data.rows), plan.block_records)
         x, y = torch.from_numpy(data.x[rows]), targets[rows]
         said, tallies = _clean(candidate, x)
-        there: dict[str, Any] = {"seed": config.seed, "block": index}
-        found = {it.key: reach(candidate.module, layers, x, y, it, attacks, **there) for it in threats}
+        there: dict[str, Any] = {"seed": plan.seed, "block": index}
+        found = {it.key: reach(candidate.module, layers, x, y, it, plan.attacks, **there) for it in plan.threats}
         half = {
             it.key: attacked_error(candidate.module, x, y, replace(it, epsilon=it.epsilon / 2), once, **there)
-            for it in threats
+            for it in plan.threats
             if it.norm != "l0"
         }
         return RegressionMeasured(said, np.abs(said - y), found, half, tallies)
 
     targets = data.targets
-    with ThreadPoolExecutor(config.threads) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         return _joined(list(track(pool.map(block, range(count)), "attack", count)))
 
 
@@ -115,15 +114,14 @@ def _joined(parts: Sequence[RegressionMeasured]) -> RegressionMeasured:
     )
 
 
-def regression_estimates(
-    found: RegressionMeasured, threats: Sequence[ThreatModel], largest: float, confidence: float
-) -> dict[str, Estimate]:
+def regression_estimates(found: RegressionMeasured, plan: RegressionPlan, confidence: float) -> dict[str, Estimate]:
     """``mae``, ``rmse``, and of every threat the worst error, what attacks found of it and what is proven."""
+    largest = plan.largest
     made = {
         "mae": mean_error(found.error, largest, confidence),
         "rmse": root_mean_square(found.error, largest, confidence),
     }
-    for threat in threats:
+    for threat in plan.threats:
         there = found.reached[threat.key]
         made[robust("worst_case_error", threat)] = enclosed_mean(there.found, there.bound, largest, confidence)
         made[robust("error_under_attack", threat)] = mean_error(there.found, largest, confidence)
@@ -131,13 +129,7 @@ def regression_estimates(
     return made
 
 
-def regression_checks(
-    found: RegressionMeasured,
-    data: Holdout,
-    threats: Sequence[ThreatModel],
-    attacks: Mapping[str, Attack],
-    largest: float,
-) -> dict[str, Any]:
+def regression_checks(found: RegressionMeasured, plan: RegressionPlan) -> dict[str, str]:
     """What each check says of a regression.
 
     - ``finite_outputs``, ``attacks_stay_inside``, ``two_passes_agree``, ``zero_gradient_share``: as for classes.
@@ -147,31 +139,29 @@ def regression_checks(
     - ``certified_stand``: no error, and no change, beyond what is proven.
     - ``errors_within_bound``: no error, clean or under attack, beyond the largest that counts.
     """
-    slack, moved = 1 + soundness.TOLERANCE, [threat for threat in threats if threat.norm != "l0"]
-    every = [found.reached[threat.key] for threat in threats]
+    slack, moved = 1 + soundness.TOLERANCE, [threat for threat in plan.threats if threat.norm != "l0"]
+    every = [found.reached[threat.key] for threat in plan.threats]
     looked = [it for it in every if len(it.searched)]
     pairs = [(found.half[threat.key], found.reached[threat.key].found) for threat in moved]
-    return {
+    said: dict[str, bool | None] = {
         "finite_outputs": not found.tallies["not_finite"] and all(np.isfinite(it.found).all() for it in every),
         "attacks_stay_inside": not sum(it.outside for it in every),
         "two_passes_agree": not found.tallies["passes_differ"],
-        "zero_gradient_share": found.tallies["zero_gradient"] <= soundness.MOST_ZERO_GRADIENTS * len(data.rows),
-        "attack_self_test": all(plane_reached(attacks, replace(it, constraints=None)) for it in moved)
+        "zero_gradient_share": found.tallies["zero_gradient"] <= soundness.MOST_ZERO_GRADIENTS * len(found.said),
+        "attack_self_test": all(plane_reached(plan.attacks, replace(it, constraints=None)) for it in moved)
         if moved
-        else "not_measured",
+        else None,
         "gradient_free_not_better": all(
             np.maximum(it.followed, it.searched).mean() <= slack * it.followed.mean() for it in looked
         )
         if len(looked) == len(every)
-        else "not_measured",
-        "error_grows_with_epsilon": all(less.mean() <= slack * more.mean() for less, more in pairs)
-        if pairs
-        else "not_measured",
+        else None,
+        "error_grows_with_epsilon": all(less.mean() <= slack * more.mean() for less, more in pairs) if pairs else None,
         "certified_stand": all((it.found <= it.bound).all() and (it.change <= it.limit).all() for it in every),
-        "errors_within_bound": bool(
-            (found.error <= largest).all() and all((it.found <= largest).all() for it in every)
-        ),
+        "errors_within_bound": bool((found.error <= plan.largest).all())
+        and all((it.found <= plan.largest).all() for it in every),
     }
+    return {name: "not_measured" if it is None else "holds" if it else "misses" for name, it in said.items()}
 
 
 def regression_outcomes(data: Holdout, found: RegressionMeasured) -> bytes:

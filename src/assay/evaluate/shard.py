@@ -13,8 +13,8 @@ from assay.config.shard import Shard
 from assay.data.files import write_file
 from assay.errors import UnfitInput
 from assay.evaluate.blocks import block_count
-from assay.evaluate.conclude import describe, subjects
-from assay.evaluate.how import Begun
+from assay.evaluate.conclude import describe
+from assay.evaluate.how import Begun, subjects
 from assay.evaluate.measured import Measured, measure_all
 from assay.evaluate.part import EXAMPLE_BYTES, Part, blocks_of, shown_of
 from assay.evaluate.prepare import Prepared, prepare
@@ -118,7 +118,7 @@ def require_fixed(config: EvaluateConfig) -> None:
 def _part(prepared: Prepared, found: Measured, shard: Shard, run: dict[str, Any]) -> Part:
     held = found.champion_outcomes
     return Part(
-        subjects=subjects(prepared, found.champion),
+        subjects=subjects(prepared.candidate, prepared.data, found.champion),
         shard=shard,
         config=prepared.config.to_json(),
         measured=plain(describe(prepared, prepared.data)),

@@ -9,11 +9,13 @@ from assay import lineage
 from assay.config.base import parse_json
 from assay.config.evaluate import EvaluateConfig
 from assay.config.root import Target
-from assay.evaluate.conclude import Places, conclude
+from assay.evaluate.conclude import conclude
+from assay.evaluate.deliver import Places
 from assay.evaluate.how import Begun
 from assay.evaluate.measured import measure_all
 from assay.evaluate.prepare import prepare
-from assay.evaluate.regression import evaluate_regression, gives_quantities
+from assay.evaluate.regression import conclude_regression, gives_quantities, measure_quantities
+from assay.evaluate.regression_plan import prepare_regression
 from assay.models.fit import deterministic
 
 __all__ = ["evaluate", "evaluate_json"]
@@ -49,14 +51,13 @@ def evaluate(
         UnfitInput: a broken model or dataset, records that do not fit the model, an epsilon that does not fit the box.
         Refused: a model that does not replay its golden outputs, or a champion whose promotion does not verify.
     """
-    if gives_quantities(model):
-        return evaluate_regression(
-            model, holdout, config, evidence=evidence, outcomes=outcomes, page=page, target=target, run=run
-        )
-    begun = Begun()
+    begun, places = Begun(), Places(evidence, outcomes, page)
     with lineage.step("evaluate", run) as record, deterministic(1):
+        if gives_quantities(model):
+            quantities = prepare_regression(model, holdout, config, target, record)
+            return conclude_regression(quantities, measure_quantities(quantities), places, record, begun)
         prepared = prepare(model, holdout, config, target, record)
-        return conclude(prepared, measure_all(prepared, record), Places(evidence, outcomes, page), record, begun)
+        return conclude(prepared, measure_all(prepared, record), places, record, begun)
 
 
 def evaluate_json(
