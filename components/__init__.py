@@ -8,7 +8,7 @@ from typing import get_args
 
 from assay.config.resources import Step
 
-SHARED_OUT = ("evaluate_shard", "merge_evidence")
-"""The two halves of evaluate where shards share it; placed as evaluate is."""
+SHARED_OUT = ("evaluate_shard", "merge_evidence", "sum_features")
+"""The two halves of evaluate where shards share it, and the first of score_features; placed as those are."""
 
 STEPS: tuple[str, ...] = (*get_args(Step), *SHARED_OUT)

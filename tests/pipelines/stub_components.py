@@ -12,7 +12,7 @@ from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Metrics, Model, Ou
 from assay.components import STEPS
 from assay.components.authoring import component
 
-PIPELINES = ("robust_training", "retrain_on_drift", "respond_to_incident", "evaluate_and_promote")
+PIPELINES = ("robust_training", "retrain_on_drift", "respond_to_incident", "evaluate_and_promote", "score_features")
 OVER_COMPONENTS = ("decision", *PIPELINES)
 
 
@@ -60,6 +60,25 @@ def filter_poison(
     scores: Output[Artifact],
     metrics: Output[Metrics],
     page: Output[HTML],
+):
+    pass
+
+
+@component
+def sum_features(features: Input[Artifact], labels: Input[Artifact], shard: str, run: str, state: Output[Artifact]):
+    pass
+
+
+@component
+def score_features(
+    features: Input[Artifact],
+    labels: Input[Artifact],
+    run: str,
+    scores: Output[Artifact],
+    metrics: Output[Metrics],
+    states: Input[List[Artifact]] = None,  # noqa: UP006
+    trusted: Input[Artifact] = None,
+    trusted_labels: Input[Artifact] = None,
 ):
     pass
 

@@ -23,8 +23,11 @@ from assay.runner.run import pipeline_spec
 
 PIPELINES = tuple(catalog.names("pipelines"))
 NESTING = ("respond_to_incident", "retrain_on_drift")  # each compiles robust_training once more
+SCORING = "score_features"  # decides nothing
 ONE_FAST = [
-    pytest.param(name, marks=[pytest.mark.slow] if name != "evaluate_and_promote" else []) for name in PIPELINES
+    pytest.param(name, marks=[pytest.mark.slow] if name != "evaluate_and_promote" else [])
+    for name in PIPELINES
+    if name != SCORING
 ]
 SOME_SLOW = [pytest.param(name, marks=[pytest.mark.slow] if name in NESTING else []) for name in PIPELINES]
 RESOURCES = Resources(
@@ -104,7 +107,7 @@ def test_a_pipeline_is_two_documents_and_places_every_task(name: str, compiled: 
 def test_only_train_and_evaluate_go_to_gpu_nodes(name: str, compiled: dict[str, Any]) -> None:
     containers, placed = executors(compiled[name])
     gpu = {"exec-train", "exec-evaluate"} & set(containers)
-    assert "exec-evaluate" in gpu
+    assert ("exec-evaluate" in gpu) == (name != SCORING)
     for executor in gpu:
         resources, body = containers[executor]["resources"], placed[executor]
         assert resources["accelerator"]["resourceType"] == "nvidia.com/gpu"
@@ -172,6 +175,33 @@ def test_shards_of_evaluate_each_get_a_node_and_one_task_makes_evidence_of_them(
         assert placed[executor]["secretAsVolume"][0]["secretName"] == "key"
 
 
+def test_shards_of_score_features_are_joined_by_one_task(config: Config) -> None:
+    """A loop over fixed shards, each with the CPU, memory and secrets of a step without GPU, as the task after it."""
+    shared = RESOURCES.model_copy(
+        update={
+            "score_shards": 3,
+            "default": Placement(cpu="2", memory="4Gi"),
+            "secrets": (Secret(name="key", mount="/key", steps=("score_features",)),),
+        }
+    )
+    documents = parsed(compile_pipeline(SCORING, config.model_copy(update={"resources": shared})).yaml)
+    found = dict(tasks(documents[0]))
+    ((loop_name, loop),) = [(key, task) for key, task in found.items() if "parameterIterator" in task]
+    assert json.loads(loop["parameterIterator"]["items"]["raw"]) == ["1/3", "2/3", "3/3"]
+    assert loop["parameterIterator"]["itemInput"] in found["sum-features"]["inputs"]["parameters"]["shard"].values()
+    given = found["score-features"]["inputs"]["artifacts"]
+    assert given["states"]["taskOutputArtifact"]["producerTask"] == loop_name
+    assert set(given) == {"features", "labels", "states", "trusted", "trusted_labels"}
+    containers, placed = executors(documents)
+    for executor in ("exec-sum-features", "exec-score-features"):
+        limits = {"resourceCpuLimit": "2", "resourceCpuRequest": "2"}
+        limits |= {"resourceMemoryLimit": "4Gi", "resourceMemoryRequest": "4Gi"}
+        assert limits.items() <= containers[executor]["resources"].items()
+        assert "accelerator" not in containers[executor]["resources"]
+        assert placed[executor]["podMetadata"]["labels"]["app.kubernetes.io/component"] == "score_features"
+        assert placed[executor]["secretAsVolume"][0]["secretName"] == "key"
+
+
 @pytest.mark.parametrize("name", PIPELINES)
 def test_no_task_is_answered_from_the_cache(name: str, compiled: dict[str, Any]) -> None:
     spec = compiled[name][0]
@@ -193,7 +223,7 @@ def test_every_step_knows_its_run(name: str, compiled: dict[str, Any]) -> None:
 def test_every_condition_has_its_else(name: str, compiled: dict[str, Any]) -> None:
     check_branches(compiled[name][0])
     conditions = [task for _, task in tasks(compiled[name][0]) if task.get("triggerPolicy", {}).get("condition")]
-    assert len(conditions) in (2, 4)
+    assert len(conditions) in ((0,) if name == SCORING else (2, 4))
 
 
 def test_a_lone_if_is_refused() -> None:
@@ -223,12 +253,14 @@ def test_the_run_form_is_described_and_filled_in(name: str, compiled: dict[str, 
     for parameter, body in parameters.items():
         assert body["parameterType"] == "STRING", parameter
         assert len(body["description"]) > 20, parameter
-    assert parameters["target"]["defaultValue"] == '{"alias":"champion","model":"tiny"}'
+    if name != SCORING:
+        assert parameters["target"]["defaultValue"] == '{"alias":"champion","model":"tiny"}'
     open_ended = {parameter for parameter, body in parameters.items() if "defaultValue" not in body}
     assert open_ended == {
         "retrain_on_drift": {"reference", "current"},
         "respond_to_incident": {"ref", "reason"},
         "evaluate_and_promote": {"model"},
+        SCORING: set(parameters),
     }.get(name, set())
 
 

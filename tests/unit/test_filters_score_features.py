@@ -95,6 +95,25 @@ def test_a_shard_reads_only_its_own_blocks(files: Files, monkeypatch: pytest.Mon
     assert read == set(Shard(number=2, of=3).stretch(11)) == {3, 4, 5, 6}
 
 
+def test_a_shard_that_was_summed_is_not_summed_again(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted run asks for all shards again; one of other features, labels, blocks, or broken, is replaced."""
+    whole, (one, two) = files.score(), files.states(2)
+    before, half = one.read_bytes(), Shard(number=1, of=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(streaming, "moments", lambda *_: pytest.fail("summed again"))
+        assert sum_features(files.features, files.labels, half, out=one)["resumed"]
+    for broken in (b"", before[:-1], two.read_bytes()):
+        one.write_bytes(broken)
+        assert not sum_features(files.features, files.labels, half, out=one)["resumed"]
+        assert one.read_bytes() == before
+    assert files.score([one, two]) == whole
+    x = files.x.copy()
+    x[100, 0] += 1
+    np.save(files.features, x)
+    assert not sum_features(files.features, files.labels, half, out=one)["resumed"]
+    assert files.score([one, two]) != whole
+
+
 def change(path: Path, how: Callable[[dict[str, Any], dict[str, Any]], Any], whole: bool = False) -> None:
     """A state with other tensors or another document; with ``whole`` its own digest made to fit again."""
     from assay.filters._state import _digest
@@ -139,9 +158,11 @@ def test_a_state_that_does_not_belong_is_refused_by_name(files: Files, what: str
 
 def test_missing_doubled_and_broken_states_are_refused(files: Files) -> None:
     states = files.states(3)
-    with pytest.raises(UnfitInput, match="7 blocks, need all 11"):
+    with pytest.raises(UnfitInput, match="7 blocks, none of them 3 to 6, need all 11"):
         files.score([states[0], states[2]])
-    with pytest.raises(UnfitInput, match="twice"):
+    with pytest.raises(UnfitInput, match=r"3-3.*block 7 twice: .*2-2"):
+        files.score([files.states(2)[1], states[2]])
+    with pytest.raises(UnfitInput, match=r"2-3.safetensors: got block 3 twice: .*2-3"):
         files.score([*states, states[1]])
     whole = states[1].read_bytes()
     for data in (b"", whole[:-1], whole[:40], b"x" + whole[1:]):

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from assay.kubeflow.compile import Compiled
 
 Name = Annotated[
-    str, typer.Argument(help="robust_training, evaluate_and_promote, retrain_on_drift, respond_to_incident.")
+    str,
+    typer.Argument(
+        help="robust_training, evaluate_and_promote, retrain_on_drift, respond_to_incident, score_features."
+    ),
 ]
 ConfigFile = Annotated[Path, typer.Option(help="assay.yaml.")]
 Host = Annotated[str, typer.Option(help="Address of Kubeflow Pipelines; by default KFP_ENDPOINT.")]

@@ -12,7 +12,10 @@ from assay.cli._shared import Json, answer
 
 def command(
     name: Annotated[
-        str, typer.Argument(help="robust_training, evaluate_and_promote, retrain_on_drift, respond_to_incident.")
+        str,
+        typer.Argument(
+            help="robust_training, evaluate_and_promote, retrain_on_drift, respond_to_incident, score_features."
+        ),
     ] = "",
     config: Annotated[Path | None, typer.Option(help="assay.yaml; without it the built-in defaults.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write; by default NAME.yaml.")] = None,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from assay.workspace import Workspace
 
 EXIT = {"promote": 0, "reject": 1, "inconclusive": 3, "continue": 0, "watch": 0, "investigate": 1, "undecided": 3}
+EXIT |= {"scored": 0}
 
 
 def command(
@@ -66,7 +67,8 @@ def _run(
     from assay.runner import arguments
     from assay.runner.run import pipeline_spec, run_pipeline
 
-    pipeline = load(name, config.resources.model_copy(update={"evaluate_shards": 1}))  # threads share it here
+    alone = {"evaluate_shards": 1, "score_shards": 1}  # threads share it here
+    pipeline = load(name, config.resources.model_copy(update=alone))
     run = local_run.run_id(config, name, given)
     values = {**arguments.select(arguments.from_config(config), pipeline_spec(pipeline)), **given}
     notes.print(f"run {run}")
@@ -78,6 +80,8 @@ def _run(
         finally:
             mlflow_mirror.flush(workspace)
         result.require()
+        if result.ran("score_features"):
+            return _scored(run, name, result)
         if not result.ran("gate"):
             return _action(run, name, result)
         return _training(run, config, result, workspace, planted)
@@ -126,6 +130,13 @@ def _unfiltered(config: Config, found: Mapping[tuple[str, str], Path]) -> dict[s
         calibration=found["ingest", "calibration"],
         holdout=found["ingest", "holdout"],
     )
+
+
+def _scored(run: str, name: str, result: RunResult) -> tuple[dict[str, Any], list[str]]:
+    """A run that gives scores and decides nothing."""
+    scores = str(result.artifact("score_features", "scores"))
+    document = {"run_id": run, "pipeline": name, "decision": "scored", "scores": scores, "log": str(result.log)}
+    return document, [f"scores   {scores}", f"log      {result.log}"]
 
 
 def _action(run: str, name: str, result: RunResult) -> tuple[dict[str, Any], list[str]]:

@@ -14,6 +14,7 @@ Step = Literal[
     "ingest",
     "sanitize",
     "filter_poison",
+    "score_features",
     "train",
     "evaluate",
     "gate",
@@ -109,6 +110,7 @@ class Resources(Section):
         image_pull_secrets: names.
         evaluate_shards: how many nodes share the attacks of evaluate, each as ``gpu`` says; the evidence is that of
             one. On one machine it is always one.
+        score_shards: how many nodes share the sums of score_features, each as ``default`` says; likewise.
         run_as_user: numeric user and group of every step's container.
     """
 
@@ -126,3 +128,4 @@ class Resources(Section):
     image_pull_secrets: tuple[ObjectName, ...] = ()
     run_as_user: int = pydantic.Field(default=10001, ge=1)
     evaluate_shards: int = pydantic.Field(default=1, ge=1, le=1000)
+    score_shards: int = pydantic.Field(default=1, ge=1, le=1000)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
+from assay import canonical, lineage
 from assay.config.shard import Shard
 from assay.data.files import write_file
 from assay.errors import UnfitInput
@@ -24,12 +25,15 @@ from assay.filters._state import block_digest, joined, read_state, state_of
 from assay.filters.streaming import Moments, block_count
 
 DIRECTIONS = 1
+KIND = "class_sums"
 
-__all__ = ["score_features", "sum_features"]
+__all__ = ["score_features", "score_features_step", "sum_features", "sum_features_step"]
 
 
 def sum_features(features: Path, labels: Path, shard: Shard, *, out: Path) -> dict[str, Any]:
     """Write the class sums of one shard; `score_features` joins them.
+
+    What an earlier run wrote of the same features and labels stays: whoever was interrupted asks for all shards again.
 
     Args:
         features: ``.npy`` (N, D) of float32 or float64; only the shard's own blocks are read.
@@ -38,22 +42,58 @@ def sum_features(features: Path, labels: Path, shard: Shard, *, out: Path) -> di
         out: safetensors file to write.
 
     Returns:
-        state (path), shard, blocks, records {summed, of}.
+        state (path), shard, blocks, records {summed, of}, resumed (whether the sums were there).
 
     Raises:
         UnfitInput: files that do not fit each other, or features that are not finite.
     """
     given = read_labels(labels)
     stretch = shard.stretch(block_count(len(given)))
-    with threadpool_limits(1):
-        state_of(features, given, stretch).write(out)
+    there = _holds(out, features, given, stretch)
+    if not there:
+        with threadpool_limits(1):
+            state_of(features, given, stretch).write(out)
     rows = min(stretch.stop * streaming.BLOCK, len(given)) - min(stretch.start * streaming.BLOCK, len(given))
     return {
         "state": str(out),
         "shard": str(shard),
         "blocks": len(stretch),
         "records": {"summed": rows, "of": len(given)},
+        "resumed": there,
     }
+
+
+def sum_features_step(features: str, labels: str, shard: str, *, state: str, run: str = "") -> dict[str, Any]:
+    """`sum_features` as a pipeline calls it: everything as text, and on record."""
+    with lineage.step("sum_features", run) as record:
+        document = sum_features(Path(features), Path(labels), Shard.read(shard), out=Path(state))
+        record.writes(KIND, canonical.file_digest(state), shard)
+    return document
+
+
+def score_features_step(
+    features: str,
+    labels: str,
+    *,
+    scores: str,
+    states: Sequence[str] = (),
+    trusted: tuple[str, str] | None = None,
+    run: str = "",
+) -> dict[str, Any]:
+    """`score_features` as a pipeline calls it: everything as text, and on record."""
+    given = {"features": features, "labels": labels}
+    given |= dict(zip(("trusted features", "trusted labels"), trusted or (), strict=False))
+    known = (Path(trusted[0]), Path(trusted[1])) if trusted else None
+    with lineage.step("score_features", run) as record:
+        for name, path in given.items():
+            record.reads("file", canonical.file_digest(path), name)
+        for state in states:
+            record.reads(KIND, canonical.file_digest(state))
+        document = score_features(
+            Path(features), Path(labels), scores=Path(scores), states=[Path(state) for state in states], trusted=known
+        )
+        record.writes("scores", canonical.file_digest(scores))
+    return document
 
 
 def score_features(
@@ -128,6 +168,17 @@ def _load(path: Path) -> npt.NDArray[Any]:
     if not isinstance(array, np.ndarray):
         raise UnfitInput(str(path), type(array).__name__, "a .npy file")
     return array
+
+
+def _holds(path: Path, features: Path, labels: Labels, stretch: range) -> bool:
+    """Whether a file has the sums of just these blocks, as the features are now; what it is else may be replaced."""
+    if not path.is_file():
+        return False
+    try:
+        found = read_state(path, features, labels)
+    except UnfitInput:
+        return False
+    return found.blocks == {block: block_digest(features, labels, block) for block in stretch}
 
 
 def _joined(states: Sequence[Path], features: Path, labels: Labels) -> Moments:

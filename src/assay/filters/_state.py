@@ -15,6 +15,7 @@ So sums of other features, other labels or other blocks are told before they are
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,7 @@ class State:
         labels: SHA-256 of all labels.
         blocks: SHA-256 of the features of each block that went in, by number.
         moments: the sums.
+        origin: the file it was read from, for errors.
     """
 
     records: int
@@ -51,6 +53,7 @@ class State:
     labels: str
     blocks: Mapping[int, str]
     moments: Moments
+    origin: str = "state"
 
     def write(self, path: Path) -> None:
         """Write the file whole."""
@@ -121,7 +124,7 @@ def read_state(path: Path, file: Path, labels: Labels) -> State:
         nodes = _nodes(document["counts"], tensors, width)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnfitInput(str(path), f"{type(error).__name__}: {error}", "a sum for every count") from error
-    found = State(len(labels), width, answers, blocks, Moments(nodes))
+    found = State(len(labels), width, answers, blocks, Moments(nodes), str(path))
     _require_counts(found, labels, path)
     return found
 
@@ -130,16 +133,37 @@ def joined(states: Iterable[State], records: int) -> State:
     """All states of one file of features as one; of those read so far only what has not joined yet is in memory.
 
     Raises:
-        UnfitInput: none, a block that is missing, or one that is in two of them.
+        UnfitInput: none, blocks that are missing, or one that is in two of them: says which, and where.
     """
     found: State | None = None
+    owner: dict[int, str] = {}
     for state in states:
+        doubled = sorted(owner.keys() & state.blocks.keys())
+        if doubled:
+            there = f"block {doubled[0]} twice: {owner[doubled[0]]} has it too"
+            raise UnfitInput(state.origin, there, "each shard once")
+        owner |= dict.fromkeys(state.blocks, state.origin)
         moments = Moments.joined([found.moments if found else Moments({}), state.moments])
         found = replace(state, blocks={**(found.blocks if found else {}), **state.blocks}, moments=moments)
     if found is None:
         raise UnfitInput("states", "none", "one a shard")
+    missing = [block for block in range(block_count(records)) if block not in owner]
+    if missing:
+        raise UnfitInput(
+            "states",
+            f"{len(owner)} blocks, none of them {_spelled(missing)}",
+            f"all {block_count(records)}, each once",
+            "Sum the shards that are missing.",
+        )
     found.moments.require_whole(records)
     return found
+
+
+def _spelled(blocks: list[int]) -> str:
+    """Blocks as stretches: 3 to 6, 9."""
+    ends = [at for at, (one, other) in enumerate(itertools.pairwise(blocks), 1) if other != one + 1]
+    runs = [blocks[first:last] for first, last in zip([0, *ends], [*ends, len(blocks)], strict=True)]
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
 def _nodes(counts: Mapping[str, int], tensors: Mapping[str, Floats], width: int) -> dict[Node, dict[int, ClassSum]]:
