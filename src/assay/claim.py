@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from assay import canonical
-from assay.canonical import read_bytes
 from assay.config.root import Target
 from assay.errors import Refused, UnfitInput
 from assay.evidence import Evidence, payload_id
@@ -21,7 +20,7 @@ from assay.keyring import Keyring
 from assay.ledger import Ledger
 from assay.models.spec import model_files
 from assay.promotions import Promotion
-from assay.signing import MAX_ENVELOPE_BYTES, Opened, require_valid_at, unseal
+from assay.signing import Opened, read_envelope, require_valid_at, unseal
 
 LEEWAY = timedelta(minutes=5)
 
@@ -71,9 +70,9 @@ class Claim:
 
         Raises:
             Refused: any of the steps says no.
-            UnfitInput: a file that cannot be read, or a folder that is no model.
+            UnfitInput: a file that is no envelope, or a folder that is no model.
         """
-        said, measured = (read_bytes(path, MAX_ENVELOPE_BYTES) for path in (decision, evidence))
+        said, measured = read_envelope(decision), read_envelope(evidence)
         names = (str(decision), str(evidence))
         claim = cls._of(said, measured, target, keyring, now, names)
         files = model_files(model)

@@ -10,6 +10,7 @@ import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from securesystemslib.dsse import Envelope
@@ -29,6 +30,7 @@ __all__ = [
     "payload_digest",
     "payload_of",
     "peek",
+    "read_envelope",
     "require_valid_at",
     "seal",
     "statement",
@@ -86,6 +88,19 @@ def seal(document: dict[str, Any], signers: Iterable[Signer] = ()) -> bytes:
 def peek(data: bytes, where: str = "envelope") -> dict[str, Any]:
     """The statement of an envelope, UNVERIFIED: for display and indexes, never for a decision."""
     return _statement(_envelope(data, where).payload, where)
+
+
+def read_envelope(path: Path | str) -> bytes:
+    """The bytes of a file that somebody names as an envelope, UNVERIFIED and its payload not parsed.
+
+    A file that is no envelope is a mistake of who names it; whether what it holds counts is for `unseal` to say.
+
+    Raises:
+        UnfitInput: a file that cannot be read, or is no envelope.
+    """
+    data = canonical.read_bytes(path, MAX_ENVELOPE_BYTES)
+    _envelope(data, str(path))
+    return data
 
 
 def payload_of(data: bytes, where: str = "envelope") -> bytes:

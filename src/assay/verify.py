@@ -108,6 +108,7 @@ def open_any(data: bytes, keyring: Keyring, where: str) -> tuple[str, Opened]:
 
     Raises:
         Refused: no valid signature of a key with a role its kind asks for, or an unknown kind.
+        UnfitInput: no envelope.
     """
     said = _PREDICATE.findall(payload_of(data, where))
     kind = said[-1].decode() if said else ""  # a guess, to choose the role by; unseal asks what the statement is

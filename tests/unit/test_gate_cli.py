@@ -112,6 +112,26 @@ def test_forged_evidence_is_an_answer_of_no(assay: Any, candidate: Candidate, tm
     assert (code, document["error"]["type"]) == (1, "Refused")
 
 
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff\x00", b'{"payload":"!","payloadType":"x","signatures":[]}'])
+def test_a_file_that_is_no_envelope_is_bad_input_and_decides_nothing(
+    assay: Any, candidate: Candidate, tmp_path: Path, data: bytes
+) -> None:
+    garbage, rules, before = tmp_path / "garbage", written(tmp_path, FLOOR), candidate.workspace.ledger.names()
+    garbage.write_bytes(data)
+    for verb in (
+        ("gate", garbage, "--policy", rules, "--out", tmp_path / "decision"),
+        ("promote", garbage, candidate.evidence_path, candidate.model),
+        ("promote", candidate.evidence_path, garbage, candidate.model),
+        ("approve", garbage),
+        ("merge-evidence", garbage, "--model", tmp_path, "--data", tmp_path, "--out", tmp_path / "merged"),
+    ):
+        code, document, _ = assay(*verb, "--json")
+        assert (code, document["error"]["type"]) == (2, "UnfitInput"), verb
+        assert str(garbage) in document["error"]["where"]
+    assert candidate.workspace.ledger.names() == before
+    assert not (tmp_path / "decision").exists()
+
+
 def test_explain_lists_every_rule_with_its_fields(assay: Any) -> None:
     from assay import catalog
 

@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from assay.canonical import read_bytes
 from assay.errors import UnfitInput
 from assay.evaluate.part import KIND, Part, Sheet
 from assay.evidence import payload_id
-from assay.signing import MAX_ENVELOPE_BYTES, peek, unseal
+from assay.signing import read_envelope, unseal
 from assay.workspace import Workspace
 
 OWN = ("threads", "device", "sets")
@@ -32,8 +31,7 @@ class Named:
 
 def read_part(path: Path, workspace: Workspace) -> Named:
     """A part whose signature holds; where evidence is not signed, because there is no key, one without counts too."""
-    data = read_bytes(path, MAX_ENVELOPE_BYTES)
-    peek(data, str(path))  # broken is another fault than not signed
+    data = read_envelope(path)
     opened = unseal(
         data,
         workspace.keyring,

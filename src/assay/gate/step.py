@@ -9,7 +9,6 @@ from typing import Any
 from assay import lineage
 from assay.approvals import Approval, Matter, counted
 from assay.attempts import charge
-from assay.canonical import read_bytes
 from assay.config.gate import PolicyConfig
 from assay.config.root import Target
 from assay.data.files import write_file
@@ -22,7 +21,7 @@ from assay.gate.verdict import Case
 from assay.incidents import against, ancestry
 from assay.ledger import Ledger, put_first
 from assay.promotions import champion, history
-from assay.signing import MAX_ENVELOPE_BYTES, Opened, seal, statement, unseal
+from assay.signing import Opened, read_envelope, seal, statement, unseal
 from assay.workspace import Workspace
 
 KIND = "decision"
@@ -62,10 +61,10 @@ def gate(
 
     Raises:
         Refused: a signature that does not hold, or a ledger that was changed.
-        UnfitInput: a file that is no evidence, or signed evidence that names no hold-out.
+        UnfitInput: a file that is no envelope, or signed evidence that names no hold-out.
     """
     workspace = Workspace.from_env()
-    data = read_bytes(evidence, MAX_ENVELOPE_BYTES)
+    data = read_envelope(evidence)
     now = datetime.now(UTC)
     with lineage.step("gate", run, workspace) as record:
         opened = unseal(

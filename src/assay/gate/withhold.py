@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from assay import lineage
-from assay.canonical import read_bytes
 from assay.data.files import write_file
 from assay.errors import Refused
 from assay.evidence import payload_id
 from assay.gate.summary import markdown
-from assay.signing import MAX_ENVELOPE_BYTES, unseal
+from assay.signing import read_envelope, unseal
 from assay.workspace import Workspace
 
 __all__ = ["withhold"]
@@ -31,9 +30,10 @@ def withhold(decision: Path, *, summary: Path | None = None, run: str = "") -> d
 
     Raises:
         Refused: a signature that does not hold, or a decision to promote.
+        UnfitInput: a file that is no envelope.
     """
     workspace = Workspace.from_env()
-    data = read_bytes(decision, MAX_ENVELOPE_BYTES)
+    data = read_envelope(decision)
     with lineage.step("withhold", run, workspace) as record:
         opened = unseal(
             data,
