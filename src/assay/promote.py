@@ -22,10 +22,11 @@ from typing import Any
 from assay import lineage
 from assay.claim import Claim
 from assay.config.root import Target
+from assay.data.files import require_places
 from assay.errors import AssayError, Conflict, Refused
 from assay.incidents import require_unaffected
 from assay.ledger import Ledger, put_first, put_folder
-from assay.promotion_copies import MOST_RACES, answer, finish, require_writable, tell
+from assay.promotion_copies import MOST_RACES, answer, finish, tell
 from assay.promotion_seal import next_statement, require_kept, sign_promotion
 from assay.promotions import Promotion, champion, history, name_of, place_of
 from assay.registry import Registry
@@ -66,7 +67,7 @@ def promote(
         Unreachable: MLflow does not answer. Before the commit nothing was changed; after it, the next call finishes.
     """
     workspace = Workspace.from_env()
-    require_writable(promotion, summary)
+    require_places(promotion, summary)
     with lineage.step("promote", run, workspace) as record:
         claim = Claim.verify(decision, evidence, model, target, workspace.keyring, datetime.now(UTC))
         require_unaffected(claim.model, claim.measured.datasets, workspace.ledger, workspace.keyring)

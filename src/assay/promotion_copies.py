@@ -5,14 +5,13 @@ All of it is a copy of the ledger, that any later call finishes.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from assay import canonical, lineage
 from assay.config.root import Target
 from assay.data.files import write_file
-from assay.errors import AssayError, UnfitInput
+from assay.errors import AssayError
 from assay.ledger import put_first
 from assay.promotions import Promotion, history, journal_name, name_of, place_of
 from assay.registry import Registry
@@ -20,7 +19,7 @@ from assay.workspace import Workspace
 
 MOST_RACES = 1000  # lost in a row; far beyond what any number of gates can cause
 
-__all__ = ["MOST_RACES", "answer", "finish", "point_at_head", "require_writable", "tell"]
+__all__ = ["MOST_RACES", "answer", "finish", "point_at_head", "tell"]
 
 
 def finish(promotion: Promotion, registry: Registry, workspace: Workspace) -> tuple[str, int]:
@@ -89,14 +88,3 @@ def _markdown(promotion: Promotion, version: str) -> str:
     return "\n".join(
         [f"# Promoted to `{place_of(promotion.target)}`", "", *(f"- {k}: `{v}`" for k, v in facts.items()), ""]
     )
-
-
-def require_writable(*outputs: Path | None) -> None:
-    """The outputs can be written: asked before anything is done, since a promotion is not undone for want of a file."""
-    for path in outputs:
-        try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                tempfile.TemporaryFile(dir=path.parent).close()
-        except OSError as error:
-            raise UnfitInput(str(path), error.strerror or str(error), "a file that can be written") from error

@@ -8,9 +8,10 @@ from typing import Any
 from assay import lineage
 from assay.claim import Claim
 from assay.config.root import Target
+from assay.data.files import require_places
 from assay.errors import Conflict, Refused, UnfitInput
 from assay.incidents import require_unaffected
-from assay.promotion_copies import answer, finish, require_writable, tell
+from assay.promotion_copies import answer, finish, tell
 from assay.promotion_seal import next_statement, require_kept, sign_promotion
 from assay.promotions import Promotion, history, name_of, place_of
 from assay.registry import Registry
@@ -46,7 +47,7 @@ def rollback(
     if not reason.strip():
         raise UnfitInput("--reason", "none", "why the model goes back, for the record")
     workspace = Workspace.from_env()
-    require_writable(promotion)
+    require_places(promotion)
     with lineage.step("promote", run, workspace) as record:
         promotions = history(workspace.ledger, workspace.keyring, target)
         origin = _origin(promotions, sequence, target)

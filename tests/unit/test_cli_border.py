@@ -90,20 +90,65 @@ def test_a_place_that_cannot_be_written_is_wrong_input(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("option", ["--out", "--page", "--outcomes"])
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here: a folder with something in it, a file, and a folder in which nobody may write."""
+
+    def made(dir: Path) -> Any:
+        if dir.name == "closed":  # root may write anywhere
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(dir))
+        return io.BytesIO()
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("folder/other", "closed"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("assay.data.files.tempfile.TemporaryFile", made)
+
+
+@pytest.mark.usefixtures("places")
+@pytest.mark.parametrize(
+    ("verb", "option"),
+    [
+        *(("evaluate no-model --data no-data --out e", option) for option in ("--out", "--page", "--outcomes")),
+        *(("merge-evidence no --model no --data no --out e", option) for option in ("--out", "--page", "--outcomes")),
+        ("score-features no.npy --labels no.npy", "--out"),
+        ("sanitize no", "--propose"),
+        ("report --run-folder folder", "--out"),
+    ],
+)
 @pytest.mark.parametrize("place", ["folder", "file/x", "closed/x"])
 def test_a_place_is_looked_at_before_an_hour_of_work(
-    option: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    verb: str, option: str, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").touch()
-    (tmp_path / "closed").mkdir()
-    monkeypatch.setattr(os, "access", lambda folder, _: folder.name != "closed")  # root may write anywhere
-    given = {"--out": "e.dsse.json"} | {option: place}
-    words = [word for pair in given.items() for word in pair]
-    code, error, _ = told(capsys, "evaluate", "no-model", "--data", "no-data", *words)
+    code, error, _ = told(capsys, *verb.split(), option, place)
     assert (code, error["where"]) == (2, place)
+
+
+@pytest.mark.usefixtures("places")
+@pytest.mark.parametrize(
+    ("verb", "option"),
+    [
+        ("train no", "--out"),
+        ("import-model no --golden no", "--out"),
+        *(("sanitize no --out a --quarantine b", option) for option in ("--out", "--quarantine")),
+        *(("filter no --out a --quarantine b", option) for option in ("--out", "--quarantine")),
+        ("quarantine release no --kept no", "--out"),
+        *(("verify-serving alias:a@b --out a", option) for option in ("--out", "--bundle")),
+    ],
+)
+@pytest.mark.parametrize("place", ["folder", "file", "closed/x"])
+def test_a_folder_to_make_is_looked_at_before_an_hour_of_work(
+    verb: str, option: str, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error, _ = told(capsys, *verb.split(), option, place)
+    assert (code, error["where"]) == (2, place)
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "a"), ("a", "./b/../a"), ("a", "a/b"), ("a/b", "a")])
+def test_two_outputs_at_one_place_are_wrong_input(one: str, other: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, said = told(capsys, "filter", "no", "--out", one, "--quarantine", other)
+    assert (code, "a place of its own" in said) == (2, True)
 
 
 @pytest.mark.usefixtures("ledger")

@@ -64,12 +64,17 @@ def test_two_processes_give_the_same_digest(few_digits, tmp_path):
     assert canonical.tree_files(tmp_path / "here") == canonical.tree_files(tmp_path / "there")
 
 
-def test_run_again_onto_its_own_output_changes_nothing_and_another_seed_is_another_model(few_digits, tmp_path):
+def test_run_again_onto_its_own_output_changes_nothing_and_another_seed_is_another_model(
+    few_digits, tmp_path, monkeypatch
+):
     first = train(few_digits, config(STANDARD), model=tmp_path / "model")
     again = train(few_digits, config(STANDARD), model=tmp_path / "model")
     assert {**first, "seconds": 0} == {**again, "seconds": 0}
     other = train(few_digits, config(STANDARD | {"seed": 1}), model=tmp_path / "other")
     assert other["model"]["digest"] != first["model"]["digest"]
+    monkeypatch.setattr("assay.train.step.fit", lambda *_: pytest.fail("trained, and for a folder that is taken"))
+    with pytest.raises(UnfitInput, match="another model"):
+        train(few_digits, config(STANDARD | {"seed": 1}), model=tmp_path / "model")
 
 
 class Killed(BaseException):

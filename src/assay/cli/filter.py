@@ -32,11 +32,12 @@ def command(
     from assay.config.encoder import EncoderConfig
     from assay.config.filters import FilterConfig
     from assay.data.files import require_places
+    from assay.data.layout import MANIFEST
     from assay.filters.step import filter_poison
 
     settings = read_section(config, "filter", FilterConfig)
     scores = scores or out.parent / f"{out.name}.scores.parquet"
-    require_places(scores, page)
+    require_places(scores, page, folders=[out, quarantine], holding=[MANIFEST])
     if encoder:
         settings = settings.model_copy(update={"encoder": EncoderConfig(model=encoder)})
     document = filter_poison(

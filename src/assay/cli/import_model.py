@@ -39,12 +39,14 @@ def command(
     """Make a model folder of somebody else's file: safetensors, state dict, skops, ONNX. Nothing in it is ever run."""
     from assay import canonical
     from assay.config.base import parse
+    from assay.data.files import require_places
     from assay.errors import UnfitInput
     from assay.models.importing import import_layers, import_weights
     from assay.models.onnx_graph import read_onnx
     from assay.models.scikit import is_skops, read_skops
-    from assay.models.spec import Architecture, Preprocessing
+    from assay.models.spec import SPEC, Architecture, Preprocessing
 
+    require_places(folders=[out], holding=[SPEC])
     if not weights.is_file():  # a device or a pipe has no end, or none that is known
         raise UnfitInput(str(weights), "no plain file", "a safetensors, state dict, skops or ONNX file")
     box = _numbers(float, bounds, "--bounds")

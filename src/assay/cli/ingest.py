@@ -41,8 +41,11 @@ def command(
     from assay.config.base import parse
     from assay.config.ingest import IngestConfig
     from assay.config.sources import rules_beside
+    from assay.data.files import require_places
+    from assay.data.layout import MANIFEST
     from assay.ingest.admit import ruled
     from assay.ingest.step import ingest
+    from assay.quarantine_seal import REJECTED
 
     settings = read_section(config, "ingest", IngestConfig)
     if label or regression:
@@ -54,13 +57,15 @@ def command(
     settings = _with_rules(settings, known)
     chosen = [ruled(entry, settings) for entry in _chosen(source, set(trusted or ()), known.batches)]
     split = any(entry.trust == "trusted" for entry in chosen)
+    places = {name: out / name for name in ("dataset", "calibration", "holdout", "quarantine")}
+    require_places(folders=places.values(), holding=[MANIFEST, REJECTED])
     document = ingest(
         chosen,
         settings,
-        dataset=out / "dataset",
-        calibration=out / "calibration" if split else None,
-        holdout=out / "holdout" if split else None,
-        quarantine=out / "quarantine",
+        dataset=places["dataset"],
+        calibration=places["calibration"] if split else None,
+        holdout=places["holdout"] if split else None,
+        quarantine=places["quarantine"],
     )
     answer(document, json, _lines(document))
     leave(1 if document["rejected"] else 0)

@@ -27,14 +27,17 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Make evidence of all parts of one evaluation; it has the same id as on one machine."""
+    from assay.data.files import require_places
     from assay.evaluate.merge import merge_evidence
 
+    outcomes = outcomes or outcomes_beside(out)
+    require_places(out, outcomes, page)
     document = merge_evidence(
         parts,
         model,
         data,
         evidence=out,
-        outcomes=outcomes or outcomes_beside(out),
+        outcomes=outcomes,
         page=page,
         sets=records_of(records),
     )

@@ -70,8 +70,11 @@ def release_records(
 
     Refused (1) where the quarantine's signature does not hold, or an open incident is about a record.
     """
+    from assay.data.files import require_places
+    from assay.data.layout import MANIFEST
     from assay.release import release
 
+    require_places(folders=[out], holding=[MANIFEST])
     document = release(
         quarantine,
         kept,

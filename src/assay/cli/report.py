@@ -43,6 +43,7 @@ def command(
 
     Name a run's folder, or its files one by one, or both (a file named wins). What is missing is said to be.
     """
+    from assay.data.files import require_places
     from assay.errors import UnfitInput
     from assay.report.inputs import ReportInputs, read_estimates
     from assay.report.step import report
@@ -63,6 +64,7 @@ def command(
     places = {name: path for name, path in given.items() if path is not None}
     if run_folder is None and not places:
         raise UnfitInput("assay report", "nothing to report on", "--run-folder, or at least one file of a run")
+    require_places(out)
     inputs = ReportInputs.of(
         (ReportInputs.in_folder(run_folder).places if run_folder else {}) | places,
         read_estimates(estimates) if estimates else None,

@@ -34,6 +34,7 @@ def command(
     from assay.cli._section import read_section
     from assay.config.sanitize import SanitizeConfig
     from assay.data.files import require_places
+    from assay.data.layout import MANIFEST
     from assay.errors import UnfitInput
     from assay.sanitize.step import sanitize
 
@@ -41,7 +42,7 @@ def command(
         return _propose(dataset, propose, json)
     if out is None or quarantine is None:
         raise UnfitInput("sanitize", "no --out or no --quarantine", "both, or --propose")
-    require_places(page, docs)
+    require_places(page, docs, folders=[out, quarantine], holding=[MANIFEST])
     document = sanitize(
         dataset,
         read_section(config, "sanitize", SanitizeConfig),
@@ -64,8 +65,10 @@ def command(
 
 def _propose(dataset: Path, out: Path, json: bool) -> None:
     """Write a proposal and say what it would refuse."""
+    from assay.data.files import require_places
     from assay.sanitize.propose import propose
 
+    require_places(out)
     document = propose(dataset, out)
     said = f"at most a share of {document['alarm']:.3g} of clean records"
     answer(document, json, [f"{len(document['suite'])} expectations in {out}, to be reviewed; they refuse {said}"])

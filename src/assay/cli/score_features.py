@@ -26,9 +26,11 @@ def command(
 ) -> None:
     """Score every record against the others of its class; the same scores from one machine and from any shards."""
     from assay.config.shard import Shard
+    from assay.data.files import require_places
     from assay.errors import UnfitInput
     from assay.filters._score_features import score_features, sum_features
 
+    require_places(out)
     if shard:
         if state or trusted or trusted_labels:
             raise UnfitInput("assay score-features", "--state or --trusted", "none of them with --shard")

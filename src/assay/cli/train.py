@@ -33,11 +33,14 @@ def command(
     from assay.config.base import parse
     from assay.config.root import Config
     from assay.config.train import TrainConfig
+    from assay.data.files import require_places
     from assay.errors import UnfitInput
+    from assay.models.spec import SPEC
     from assay.train.step import train
 
     if set_ and config is None:
         raise UnfitInput("--set", "no --config", "an assay.yaml to change")
+    require_places(folders=[out], holding=[SPEC])
     document = (Config.load(config, set_ or ()).train if config else TrainConfig()).to_json()
     given: dict[str, Any] = {"threat": threat, "epochs": epochs, "seed": seed}
     document |= {key: value for key, value in given.items() if value is not None}

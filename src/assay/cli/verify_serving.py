@@ -31,7 +31,9 @@ def command(
     """Hand a server what was promoted; alias to bytes checked, a private copy (0) or none (1)."""
     from dataclasses import replace
 
+    from assay.data.files import require_places
     from assay.errors import UnfitInput
+    from assay.models.spec import SPEC
     from assay.promotions import target_of
     from assay.serving import fetch
     from assay.workspace import Workspace
@@ -39,6 +41,8 @@ def command(
     kind, _, name = ref.partition(":")
     if kind != "alias" or "@" not in name:
         raise UnfitInput("what to serve", repr(ref), "alias:<model>@<alias>, such as alias:digits@champion")
+    require_places(seen, folders=[out], holding=[SPEC])
+    require_places(folders=[bundle], holding=["promotion.dsse.json"])
     workspace = Workspace.from_env()
     if keys is not None:
         workspace = replace(workspace, keyring_path=keys)

@@ -8,7 +8,7 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -20,6 +20,7 @@ __all__ = ["create_file", "fsync_folder", "require_places", "temporary_folder", 
 
 TEMPORARY = ".assay-tmp-"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SHOWN = 3  # names of what is in a folder that is taken
 
 
 def fsync_folder(folder: Path) -> None:
@@ -71,19 +72,55 @@ def write_file(path: Path | str, data: bytes) -> None:
         raise
 
 
-def require_places(*paths: Path | None) -> None:
-    """Refuse, before any work is done for them, places where no file can be written; None is no place.
+def require_places(*files: Path | None, folders: Iterable[Path | None] = (), holding: Iterable[str] = ()) -> None:
+    """Refuse, before any work is done for them, places where outputs could not be written; None is no place.
+
+    Args:
+        files: to be written by `write_file`.
+        folders: to be made by `whole_folder`. One that is there may hold the very same, from the same work done before;
+            one without a file of the names ``holding`` cannot.
+        holding: see ``folders``.
 
     Raises:
-        UnfitInput: a folder, a file above it, or no permission.
+        UnfitInput: a folder for a file or a file for a folder, a folder of something else, a file above it, no
+            permission, or one place for two outputs.
     """
-    for path in filter(None, paths):
+    plain, whole = ([path for path in paths if path is not None] for paths in (files, folders))
+    _require_distinct([*plain, *whole])
+    for path in whole:
+        inside = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+        if inside and set(inside).isdisjoint(holding):
+            shown = ", ".join(inside[:SHOWN])
+            raise UnfitInput(str(path), f"a folder that holds {shown}", "a new name, or an empty folder")
+        if os.path.lexists(path) and not path.is_dir():
+            raise UnfitInput(str(path), "a file", "the name of a folder")
+        _require_room_for_a_name(path)
+    for path in plain:
         if path.is_dir():
             raise UnfitInput(str(path), "a folder", "the name of a file")
-        there = next(folder for folder in path.absolute().parents if folder.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            why = "no permission to write there" if there.is_dir() else "a file"
-            raise UnfitInput(str(path), f"{there}: {why}", "a folder that can be written", "Name another place.")
+        _require_room_for_a_name(path)
+
+
+def _require_distinct(paths: Iterable[Path]) -> None:
+    places = [Path(os.path.abspath(path)) for path in paths]
+    for at, place in enumerate(places):
+        for other in places[:at]:
+            if place == other or place in other.parents or other in place.parents:
+                raise UnfitInput(str(place), f"{other} for another output too", "a place of its own for each")
+
+
+def _require_room_for_a_name(path: Path) -> None:
+    """A file can be made in the folder above it, or in the nearest one that is there: permissions alone do not tell."""
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a file")
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        why = "no permission to write there" if error.errno in (errno.EACCES, errno.EPERM) else error.strerror
+        raise UnfitInput(
+            str(path), f"{there}: {why or error}", "a folder that can be written", "Name another place."
+        ) from error
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from assay.models.checkpoint import Checkpoint
 from assay.models.fit import Examples, Method, Optimisation, deterministic, fit
 from assay.models.folder import GOLDEN_RECORDS, save_model
 from assay.models.record import put_model
-from assay.models.spec import ModelSpec, Trained
+from assay.models.spec import ModelSpec, Trained, read_spec
 from assay.threat import ThreatModel
 from assay.train.inputs import bounds_of, preprocessing_of, quantity_arrays, require_finite, training_arrays
 
@@ -61,7 +61,7 @@ def train(
         regression = records.manifest.content.regression
         arrays = quantity_arrays(records) if regression else training_arrays(records)
         golden = _golden(records, calibration, record)
-        module, spec, losses, fitted = _fit(records, arrays, config)
+        module, spec, losses, fitted = _fit(records, arrays, config, model)
         how_well = "train_error" if regression else "train_accuracy"
         save_model(model, module, spec, golden)
         digest = put_model(record, model, spec)
@@ -82,7 +82,7 @@ def train(
 
 
 def _fit(
-    records: Dataset, arrays: tuple[Floats, Labels, Floats], config: TrainConfig
+    records: Dataset, arrays: tuple[Floats, Labels, Floats], config: TrainConfig, model: Path
 ) -> tuple[Classifier, ModelSpec, list[float], Estimate]:
     """The trained module, its spec, the loss of every epoch, and how well it fits the training records."""
     x, y, weight = arrays
@@ -108,6 +108,7 @@ def _fit(
         ),
     }
     spec = parse(ModelSpec, document, "model")
+    _require_free(model, spec)
     module = assemble(spec, seed=config.seed).to(device)
     middle, spread = (float(y.mean()), float(y.std())) if spec.regression else (0.0, 1.0)
     learned = ((y - middle) / spread).astype(np.float32) if spec.regression else y.copy()
@@ -131,6 +132,12 @@ def _method(config: TrainConfig, regression: bool) -> Method:
 
 def _regresses(name: str) -> bool:
     return getattr(catalog.member("train", name), "task", "classification") == "regression"
+
+
+def _require_free(model: Path, spec: ModelSpec) -> None:
+    """Another model's folder is refused before the training; one of the same training may be made again."""
+    if model.is_dir() and any(model.iterdir()) and read_spec(model) != spec:
+        raise UnfitInput(str(model), "a folder with another model", "a new name", "Move it away or write elsewhere.")
 
 
 def _checkpoint(spec: ModelSpec) -> Checkpoint | None:
