@@ -1,122 +1,46 @@
-"""The step on files: digests, signatures, the ledger, the champion, and every input that does not fit."""
+"""The step on files: digests, signatures, the ledger, and what the evidence says of how it was measured."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from evaluate_cases import dataset, linear_model
+from evaluate_cases import dataset
+from table_cases import CONFIG, EPSILON, TARGET, WEIGHT, Case, left
 
 from assay import canonical, lineage
 from assay.attempts import attempts
-from assay.canonical import tree_digest, tree_files
 from assay.cli import main
 from assay.config.base import parse
-from assay.config.black_box import BlackBoxConfig
 from assay.config.evaluate import EvaluateConfig
 from assay.config.gate import PolicyConfig
-from assay.config.root import Target
 from assay.data.dataset import Dataset
 from assay.data.manifest import History
-from assay.errors import Refused, UnfitInput, UnknownName
-from assay.estimate import paired_difference, proportion
+from assay.errors import UnfitInput
+from assay.estimate import proportion
 from assay.evaluate.deliver import deliver
-from assay.evaluate.fast import supports_bfloat16
 from assay.evaluate.ladder import ladder
-from assay.evaluate.step import evaluate
 from assay.evidence import Evidence
 from assay.examples.tiny import Tiny
 from assay.gate import verdict as gate
 from assay.gate.rules.at_least import AtLeast
 from assay.gate.rules.filter_power import FilterPower
 from assay.gate.rules.worst_slice import WorstSlice
-from assay.ledger import put_folder
-from assay.signing import peek, seal, statement, unseal
+from assay.signing import peek, seal
 from assay.workspace import Workspace
-
-EPSILON = 0.05
-TARGET = Target(model="table", alias="champion")
-CONFIG = EvaluateConfig(
-    threats=(f"linf:{EPSILON}",), attacks={"fgsm": {}, "pgd": {"steps": 10, "restarts": 1}}, threads=2
-)
-WEIGHT = np.random.default_rng(7).standard_normal(8)
-OTHER = WEIGHT + 0.8 * np.random.default_rng(8).standard_normal(8)
-
-
-def records(count: int = 300) -> tuple[Any, Any]:
-    """A table in which a noisy version of the plane says the class."""
-    draw = np.random.default_rng(1)
-    x = draw.uniform(0.1, 0.9, (count, 8)).astype(np.float32)
-    y = (centred(x, WEIGHT) + 0.2 * draw.standard_normal(count) > 0).astype(np.int64)
-    return x, y
-
-
-def centred(x: Any, weight: Any) -> Any:
-    return (x.astype(float) - 0.5) @ weight
-
-
-def left(x: Any, y: Any, weight: Any) -> tuple[Any, Any]:
-    """Exact, for the box is out of reach: margin of the true class, and what is left of it in the worst case."""
-    margin = np.where(y == 1, 1, -1) * centred(x, weight)
-    return margin > 0, margin - EPSILON * np.abs(weight).sum() > 0
-
-
-class Case:
-    """A workspace with keys, a hold-out, and a linear model."""
-
-    def __init__(self, workspace: Workspace, folder: Path) -> None:
-        self.workspace, self.folder = workspace, folder
-        workspace.initialise()
-        self.x, self.y = records()
-        self.holdout, self.model = folder / "holdout", folder / "model"
-        dataset(self.x, self.y).save(self.holdout)
-        self.digest = self.save(self.model, WEIGHT)
-
-    def save(self, path: Path, weight: Any, **changes: Any) -> str:
-        bias = 0.5 * weight.sum()
-        return linear_model(path, np.stack([0 * weight, weight]), np.array([0, -bias]), self.x[:8], **changes)
-
-    def evaluate(self, name: str = "e", config: EvaluateConfig = CONFIG, **more: Any) -> dict[str, Any]:
-        places = {"evidence": self.folder / f"{name}.dsse.json", "outcomes": self.folder / f"{name}.parquet"}
-        return evaluate(more.pop("model", self.model), self.holdout, config, **places, **more)
-
-    def read(self, name: str = "e") -> Evidence:
-        data = (self.folder / f"{name}.dsse.json").read_bytes()
-        opened = unseal(data, self.workspace.keyring, kind="evidence", role="evaluator")
-        return Evidence.from_statement(opened.statement)
-
-    def promoted(self, model: Path, sequence: int = 1, **changes: Any) -> str:
-        """Bind a promotion of a model, signed by the promoter unless another role is given."""
-        digest = tree_digest(tree_files(model))
-        put_folder(self.workspace.ledger, f"models/{digest}", model)
-        rests = {"evidence": "e" * 64, "decision": "d" * 64}
-        body = {"target": TARGET.to_json(), "sequence": sequence, "previous": "", **rests, **changes.pop("body", {})}
-        body["run"] = {"promoted_at": "2026-01-01T00:00:00+00:00"}
-        document = statement("promotion", {"model": digest, **rests}, body)
-        data = seal(document, self.workspace.signers(changes.pop("role", "promoter")))
-        self.workspace.ledger.put(f"promotions/table@champion/{sequence:08d}.dsse.json", data)
-        return digest
 
 
 @pytest.fixture
 def case(workspace: Workspace, tmp_path: Path) -> Case:
     return Case(workspace, tmp_path)
-
-
-def test_settings_of_a_black_box_are_refused_for_a_model_folder(case: Case) -> None:
-    with pytest.raises(UnfitInput, match=r"black_box.*none for a model folder"):
-        case.evaluate(config=CONFIG.model_copy(update={"black_box": BlackBoxConfig()}))
-    assert not (case.folder / "e.dsse.json").exists()
 
 
 @pytest.mark.slow
@@ -239,23 +163,6 @@ def test_it_stops_once_the_bar_is_settled_and_says_how_many_records_that_took(ca
     assert "enough for the verdict" in (case.folder / "page.html").read_text()
 
 
-@pytest.mark.slow
-def test_with_a_champion_to_compare_every_record_is_measured(case: Case) -> None:
-    other = case.folder / "other"
-    case.save(other, OTHER)
-    case.promoted(other)
-    config = CONFIG.model_copy(update={"decide": {"clean_accuracy": 0.02}})
-    document = case.evaluate(config=config, target=TARGET)
-    assert document["records"] == {"measured": 300, "of": 300}
-    assert document["estimates"]["clean_accuracy_minus_champion"]["n"] == 300
-
-
-def test_a_bar_for_an_estimate_that_is_not_made_is_refused(case: Case) -> None:
-    with pytest.raises(UnknownName, match="robust_accuracy"):
-        case.evaluate(config=CONFIG.model_copy(update={"decide": {"robust_accuracy/linf:0.5": 0.02}}))
-    assert not (case.folder / "e.dsse.json").exists()
-
-
 def test_when_time_runs_out_the_evidence_says_so_and_what_did_not_run_is_not_measured(case: Case) -> None:
     document = case.evaluate(config=CONFIG.model_copy(update={"limit_s": 1e-9}))
     made = case.read()
@@ -303,12 +210,6 @@ def test_a_preset_stands_for_its_attacks(case: Case) -> None:
     assert config == EvaluateConfig(attacks=config.attacks)
     with pytest.raises(UnfitInput, match="standard"):
         parse(EvaluateConfig, {"attacks": "strong"}, "evaluate")
-
-
-@pytest.mark.skipif(supports_bfloat16(), reason="this CPU multiplies in bfloat16")
-def test_bfloat16_is_refused_where_the_cpu_has_none(case: Case) -> None:
-    with pytest.raises(UnfitInput, match="bfloat16"):
-        case.evaluate(config=CONFIG.model_copy(update={"precision": "bfloat16", "device": "cpu"}))
 
 
 def test_outcomes_say_of_every_record_what_the_evidence_counts(case: Case) -> None:
@@ -397,72 +298,6 @@ def test_without_a_key_evidence_is_unsigned_and_stays_out_of_the_ledger(
     assert case.workspace.ledger.names("evidence/") == []
 
 
-def test_the_champion_is_measured_on_the_same_records(case: Case) -> None:
-    champion = case.folder / "champion"
-    case.save(champion, OTHER)
-    digest = case.promoted(champion)
-    case.evaluate(target=TARGET)
-    made = case.read()
-    ours, theirs = left(case.x, case.y, WEIGHT), left(case.x, case.y, OTHER)
-    assert made.subjects["champion"] == digest
-    for name, first, second in (
-        ("clean_accuracy_minus_champion", ours[0], theirs[0]),
-        ("robust_accuracy_minus_champion/linf:0.05", ours[1], theirs[1]),
-    ):
-        assert made.estimates[name] == paired_difference(
-            int((first & ~second).sum()), int((~first & second).sum()), 300
-        )
-    table = pq.read_table(case.folder / "e.parquet")
-    assert np.array_equal(table["champion_clean_correct"], theirs[0])
-    assert np.array_equal(table["champion_robust/linf:0.05"], theirs[1])
-
-
-def test_without_a_champion_nothing_is_said_about_one(case: Case) -> None:
-    for target in (None, TARGET):
-        document = case.evaluate(target=target)
-        assert not any("champion" in name for name in document["estimates"])
-        assert "champion" not in case.read().subjects
-
-
-def test_a_model_is_not_its_own_champion(case: Case) -> None:
-    before = case.evaluate("before", target=TARGET)
-    case.promoted(case.model)
-    assert case.evaluate("after", target=TARGET)["evidence_id"] == before["evidence_id"]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"role": "evaluator"}, {"body": {"target": {"model": "other", "alias": "champion"}}}, {"body": {"sequence": 2}}],
-    ids=str,
-)
-def test_a_promotion_that_does_not_verify_is_refused(case: Case, changes: dict[str, Any]) -> None:
-    case.save(case.folder / "champion", OTHER)
-    case.promoted(case.folder / "champion", **changes)
-    with pytest.raises(Refused):
-        case.evaluate(target=TARGET)
-    assert not (case.folder / "e.dsse.json").exists()
-
-
-def test_champion_files_that_are_not_the_promoted_ones_are_refused(case: Case) -> None:
-    case.save(case.folder / "champion", OTHER)
-    digest = case.promoted(case.folder / "champion")
-    weights = case.workspace.home / "ledger" / "models" / digest / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
-    with pytest.raises(Refused, match="champion"):
-        case.evaluate(target=TARGET)
-    weights.parent.rename(weights.parent.with_name("gone"))
-    with pytest.raises(Refused, match="no files"):
-        case.evaluate(target=TARGET)
-
-
-def test_a_champion_of_other_classes_cannot_be_compared(case: Case) -> None:
-    weight = np.stack([0 * OTHER, OTHER, -OTHER])
-    linear_model(case.folder / "champion", weight, np.zeros(3), case.x[:8])
-    case.promoted(case.folder / "champion")
-    with pytest.raises(UnfitInput, match="champion"):
-        case.evaluate(target=TARGET)
-
-
 def test_records_the_model_learned_from_make_the_measurement_unsound(case: Case) -> None:
     training = dataset(case.x, case.y, role="kept")
     lineage.put_dataset(case.workspace.ledger, training)
@@ -484,76 +319,6 @@ def test_a_limit_draws_records_by_the_seed(case: Case) -> None:
     ids = pq.read_table(case.folder / "one.parquet")["record_id"].to_pylist()
     assert len(set(ids)) == 100
     assert ids != dataset(case.x, case.y).record_ids[:100]
-
-
-def flip_a_byte(case: Case) -> None:
-    path = case.model / "weights.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(bytes(data))
-
-
-def change_a_record(case: Case) -> None:
-    part = next((case.holdout / "data").iterdir())
-    table = pq.read_table(part)
-    pq.write_table(table.set_column(2, "f0", table["f1"]), part)
-
-
-def replace_holdout(case: Case, made: Any) -> None:
-    for path in sorted(case.holdout.rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    case.holdout.rmdir()
-    made.save(case.holdout)
-
-
-def with_nan(x: Any) -> Any:
-    return np.where(x > 0.89, np.float32("nan"), x)
-
-
-BREAKS: dict[str, Callable[[Case], None]] = {
-    "a flipped byte in the model": flip_a_byte,
-    "a changed record": change_a_record,
-    "no records": lambda case: replace_holdout(case, dataset(case.x[:0], case.y[:0])),
-    "other classes": lambda case: replace_holdout(case, dataset(case.x, case.y, classes=3)),
-    "other columns": lambda case: replace_holdout(case, dataset(case.x[:, :7], case.y)),
-    "values outside the box": lambda case: replace_holdout(case, dataset(2 * case.x, case.y)),
-    "a value that is no number": lambda case: replace_holdout(case, dataset(with_nan(case.x), case.y)),
-}
-
-
-@pytest.mark.parametrize("name", list(BREAKS))
-def test_input_that_does_not_fit_is_refused_and_nothing_is_written(case: Case, name: str) -> None:
-    BREAKS[name](case)
-    before = sorted(case.folder.iterdir())
-    with pytest.raises(UnfitInput):
-        case.evaluate(page=case.folder / "page.html")
-    assert sorted(path for path in case.folder.iterdir() if path.name != ".assay") == [
-        path for path in before if path.name != ".assay"
-    ]
-    assert case.workspace.ledger.names("evidence/") == []
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"threats": ("linf:0",)}, "above 0"),
-        ({"threats": ("linf:1.01",)}, "width of the box"),
-        ({"threats": ("l2:2.83",)}, "at most the box"),
-        ({"threats": ("linf:0.05", "linf:1/20")}, "each threat once"),
-        ({"threats": ("linf",)}, "norm:epsilon"),
-        ({"threats": ("l7:0.1",)}, "l1"),
-        ({"attacks": {"pdg": {}}}, "pgd"),
-        ({"attacks": {"carlini_wagner": {}}}, "carlini_wagner: got threat linf:0.05, need l2"),
-        ({"threats": ("l0:2",)}, "need linf or l2 or l1"),
-        ({"attacks": {"pgd": {"step": 3}}}, "steps"),
-        ({"triggers": ({"name": "p", "kind": "patch", "row": 0, "column": 0, "target": 1},)}, "need images"),
-    ],
-    ids=str,
-)
-def test_a_measurement_that_makes_no_sense_is_refused(case: Case, change: dict[str, Any], says: str) -> None:
-    with pytest.raises(UnfitInput, match=says):
-        case.evaluate(config=CONFIG.model_copy(update=change))
-    assert not (case.folder / "e.dsse.json").exists()
 
 
 def test_the_verb_answers_on_standard_output_and_leaves_with_its_code(
@@ -578,11 +343,6 @@ def test_the_verb_takes_its_measurement_from_the_configuration(case: Case, capsy
     assert "robust_accuracy/linf:0.05" in json.loads(capsys.readouterr().out)["estimates"]
     how = case.read("v").measured
     assert (how["attacks"]["pgd"]["steps"], how["target"]) == (10, TARGET.to_json())
-
-
-def test_an_unknown_setting_names_the_nearest_one(case: Case) -> None:
-    with pytest.raises(UnknownName, match="steps"):
-        case.evaluate(config=CONFIG.model_copy(update={"attacks": {"pgd": {"stepz": 3}}}))
 
 
 @pytest.mark.parametrize("decide", [{}, {"clean_accuracy": 0.05}], ids=["all", "stopped"])
