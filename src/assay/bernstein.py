@@ -12,6 +12,7 @@ Reference: Maurer and Pontil. Empirical Bernstein Bounds and Sample Variance Pen
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,14 @@ GREATEST = 2**53
 Floats = npt.NDArray[np.float64]
 Counts = dict[str, int]
 
-__all__ = ["enclosed_mean", "mean_error", "remade", "root_mean_square"]
+PLAIN, ROOT, ENCLOSED, DIFFERENCE = METHODS = (
+    "empirical-bernstein",
+    "empirical-bernstein-root",
+    "empirical-bernstein-enclosed",
+    "empirical-bernstein-difference",
+)
+
+__all__ = ["METHODS", "enclosed_mean", "error_difference", "mean_error", "remade", "root_mean_square"]
 
 
 def mean_error(errors: Floats, largest: float, confidence: float = 0.95) -> Estimate:
@@ -36,13 +44,13 @@ def mean_error(errors: Floats, largest: float, confidence: float = 0.95) -> Esti
         largest: above 0, in the unit of the errors.
         confidence: of the two-sided interval.
     """
-    return remade("empirical-bernstein", _counts(errors, errors, largest), confidence)
+    return remade(PLAIN, _counts(errors, errors, largest), confidence)
 
 
 def root_mean_square(errors: Floats, largest: float, confidence: float = 0.95) -> Estimate:
     """The root of the mean of squared errors, each error counted up to the largest; arguments as for `mean_error`."""
     squared = np.minimum(_known(errors, largest), largest) ** 2
-    return remade("empirical-bernstein-root", _counts(squared, squared, largest**2), confidence)
+    return remade(ROOT, _counts(squared, squared, largest**2), confidence)
 
 
 def enclosed_mean(found: Floats, bound: Floats, largest: float, confidence: float = 0.95) -> Estimate:
@@ -56,7 +64,31 @@ def enclosed_mean(found: Floats, bound: Floats, largest: float, confidence: floa
         largest: as for `mean_error`.
         confidence: of the two-sided interval.
     """
-    return remade("empirical-bernstein-enclosed", _counts(found, bound, largest), confidence)
+    return remade(ENCLOSED, _counts(found, bound, largest), confidence)
+
+
+def error_difference(
+    errors: tuple[Floats, Floats], than: tuple[Floats, Floats], largest: float, confidence: float = 0.95
+) -> Estimate:
+    """How much greater one model's mean error is than another's, on the same records.
+
+    Of each model the error is known to lie between two, as for `enclosed_mean`; where it is known, they are equal. The
+    interval is that of the mean of the records' own differences, in [-largest, largest]: what is hard for both models
+    cancels, and is not paid for. The value is the difference of what was found.
+
+    Args:
+        errors: of the model, each (N,): what was found, and what is proven not exceeded.
+        than: of the other, on the same records.
+        largest: as for `mean_error`; an error of either model counts up to it.
+        confidence: of the two-sided interval.
+    """
+    first, second = (_rounded(found, bound, largest, width=2) for found, bound in (errors, than))
+    if len(first.least) != len(second.least):
+        raise UnfitInput("error difference", f"{len(first.least)} and {len(second.least)} records", "the same records")
+    least = [one - other + first.scale for one, other in zip(first.least, second.most, strict=True)]
+    most = [one - other + first.scale for one, other in zip(first.most, second.least, strict=True)]
+    middle = sum(first.least) - sum(second.least) + first.scale * len(least)
+    return remade(DIFFERENCE, _sums(least, most, first) | {"middle": middle}, confidence)
 
 
 def remade(method: str, counts: Counts, confidence: float) -> Estimate:
@@ -65,13 +97,16 @@ def remade(method: str, counts: Counts, confidence: float) -> Estimate:
     Raises:
         UnfitInput: counts that fit no errors, or no such method.
     """
-    if method not in ("empirical-bernstein", "empirical-bernstein-root", "empirical-bernstein-enclosed"):
+    if method not in METHODS:
         raise UnfitInput("interval: method", method, "one of empirical Bernstein")
     n, scale, quantum = counts["records"], counts["scale"], math.ldexp(1.0, counts["exponent"])
-    low = _mean(counts["total"], counts["squares"], n, scale, confidence)
-    high = _mean(counts["bound_total"], counts["bound_squares"], n, scale, confidence)
+    width = 2 * scale if method == DIFFERENCE else scale
+    low = _mean(counts["total"], counts["squares"], n, width, confidence)
+    high = _mean(counts["bound_total"], counts["bound_squares"], n, width, confidence)
     ends = [low[0], low[1], high[2]]
-    if method.endswith("root"):
+    if method == DIFFERENCE:
+        ends = [end - scale for end in (low[0], _middle(counts), high[2])]
+    if method == ROOT:
         ends, quantum = [math.sqrt(end) for end in ends], math.sqrt(quantum)
     least, value, most = (quantum * end for end in ends)
     return Estimate(
@@ -83,6 +118,13 @@ def remade(method: str, counts: Counts, confidence: float) -> Estimate:
         method=method,
         counts=dict(counts),
     )
+
+
+def _middle(counts: Counts) -> float:
+    """The mean of the differences of what was found, shifted as they are; of no records, no difference."""
+    if not counts["total"] <= counts["middle"] <= counts["bound_total"]:
+        raise UnfitInput("error difference", f"{counts['middle']}", "a sum between those of its ends")
+    return counts["middle"] / counts["records"] if counts["records"] else float(counts["scale"])
 
 
 def _mean(total: int, squares: int, n: int, scale: int, confidence: float) -> tuple[float, float, float]:
@@ -97,28 +139,47 @@ def _mean(total: int, squares: int, n: int, scale: int, confidence: float) -> tu
     return max(0.0, mean - away), mean, min(float(scale), mean + away)
 
 
+@dataclass(frozen=True)
+class _Rounded:
+    """Errors in quanta of 2**exponent, found ones rounded down and bounds rounded up; none beyond ``scale``."""
+
+    least: list[int]
+    most: list[int]
+    scale: int
+    exponent: int
+
+
 def _counts(found: Floats, bound: Floats, largest: float) -> Counts:
-    """Found errors rounded down, bounds rounded up, in quanta that are as small as the integers allow."""
-    if not (0 < largest < math.inf and found.shape == bound.shape):
-        raise UnfitInput("mean error: largest", f"{largest}", "a finite number above 0")
-    n = len(found)
-    exponent = math.frexp(largest)[1] - int(math.log2(GREATEST / max(n, 1)) / 2)
-    scale = math.ceil(math.ldexp(largest, -exponent))
-    while scale * scale * n >= GREATEST:
-        exponent += 1
-        scale = math.ceil(math.ldexp(largest, -exponent))
-    down, up = (np.minimum(_known(each, largest), largest) * 2.0**-exponent for each in (found, bound))
-    least = [int(each) for each in np.floor(down).tolist()]
-    most = [int(each) for each in np.ceil(up).tolist()]
+    rounded = _rounded(found, bound, largest)
+    return _sums(rounded.least, rounded.most, rounded)
+
+
+def _sums(least: list[int], most: list[int], rounded: _Rounded) -> Counts:
     return {
         "total": sum(least),
         "squares": sum(each * each for each in least),
         "bound_total": sum(most),
         "bound_squares": sum(each * each for each in most),
-        "records": n,
-        "scale": scale,
-        "exponent": exponent,
+        "records": len(least),
+        "scale": rounded.scale,
+        "exponent": rounded.exponent,
     }
+
+
+def _rounded(found: Floats, bound: Floats, largest: float, width: int = 1) -> _Rounded:
+    """In quanta as small as the integers allow, for values that reach over ``width`` times the largest error."""
+    if not (0 < largest < math.inf and found.shape == bound.shape):
+        raise UnfitInput("mean error: largest", f"{largest}", "a finite number above 0")
+    n = len(found)
+    exponent = math.frexp(largest)[1] - int(math.log2(GREATEST / max(n, 1)) / 2)
+    scale = math.ceil(math.ldexp(largest, -exponent))
+    while (width * scale) ** 2 * n >= GREATEST:
+        exponent += 1
+        scale = math.ceil(math.ldexp(largest, -exponent))
+    down, up = (np.minimum(_known(each, largest), largest) * 2.0**-exponent for each in (found, bound))
+    least = [int(each) for each in np.floor(down).tolist()]
+    most = [int(each) for each in np.ceil(up).tolist()]
+    return _Rounded(least, most, scale, exponent)
 
 
 def _known(errors: Floats, largest: float) -> Floats:

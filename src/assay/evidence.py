@@ -23,13 +23,29 @@ from assay.threat import ThreatModel
 
 KIND = "evidence"
 VERDICTS = ("holds", "misses", "not_measured")
+ERRORS = ("mae", "rmse", "_error", "error_under_attack")
+"""How names of estimates end of which less is better."""
 
-__all__ = ["KIND", "Evidence", "payload_id", "robust", "sets_of"]
+__all__ = ["KIND", "Evidence", "less_is_better", "minus_champion", "payload_id", "robust", "sets_of"]
 
 
 def robust(name: str, threat: ThreatModel) -> str:
     """The name of an estimate made under a threat model, such as ``robust_accuracy/linf:0.1``."""
     return f"{name}/{threat.key}"
+
+
+def minus_champion(name: str) -> str:
+    """The name of the difference to the champion, on the same records."""
+    return f"{name}_minus_champion"
+
+
+def less_is_better(name: str) -> bool:
+    """Whether an estimate is of errors: its difference to the champion is below 0 where the model is better.
+
+    Args:
+        name: of the estimate, with or without slice and threat.
+    """
+    return re.split(r"[\[/]", name)[0].endswith(ERRORS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +57,7 @@ class Evidence:
             measured on), ``dataset`` (manifest digest of the records it was trained on, as the model says), and, where
             there is one, ``champion``.
         estimates: by name; one made under a threat model ends in ``/<threat key>``. Accuracies and other shares lie in
-            [0, 1]; ``*_minus_champion`` are paired differences.
+            [0, 1]; ``*_minus_champion`` are paired differences, the model's less the champion's.
         measured: how: ``threats`` (by key), ``attacks`` (by name, with every setting), ``seed``, ``threads``,
             ``device``, ``versions``, ``code``, ``image``, ``trained_against``.
         soundness: name of each soundness check and what it said: ``holds``, ``misses`` or ``not_measured``.

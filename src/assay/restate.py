@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
-from assay.bernstein import remade
+from assay.bernstein import METHODS, remade
 from assay.errors import UnfitInput
 from assay.estimate import Estimate, paired_difference, proportion
 from assay.intervals import (
@@ -89,12 +90,7 @@ _AGAIN: dict[str, Callable[[Counts, float], Estimate]] = {
         counts["total"], counts["records"], counts["scale"], counts["reach"] / UNITS, confidence
     ),
     "order-statistics": _median,
-    "empirical-bernstein": lambda counts, confidence: remade("empirical-bernstein", counts, confidence),
-    "empirical-bernstein-root": lambda counts, confidence: remade("empirical-bernstein-root", counts, confidence),
-    "empirical-bernstein-enclosed": lambda counts, confidence: remade(
-        "empirical-bernstein-enclosed", counts, confidence
-    ),
     "mcnemar-exact-bonferroni": lambda counts, confidence: paired_difference(
         counts["only_first"], counts["only_second"], counts["records"], confidence
     ),
-}
+} | {method: partial(remade, method) for method in METHODS}

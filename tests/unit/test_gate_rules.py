@@ -6,15 +6,18 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from promotion_cases import against_champion, ago, estimate, evidence_about, policy
 
 from assay import catalog
+from assay.bernstein import error_difference
 from assay.effort import FOLLOW_NO_GRADIENT, beside_training
 from assay.errors import UnfitInput, UnknownName
 from assay.estimate import proportion
+from assay.gate.rules.no_worse_than import NoWorseThan
 from assay.gate.verdict import Case
 
 MODEL, OTHER = "a" * 64, "d" * 64
@@ -162,6 +165,17 @@ def test_a_policy_that_does_not_say_what_holds_without_a_champion_is_refused() -
 def test_the_paired_difference_is_held_against_the_margin(first: int, second: int, verdict: str) -> None:
     asked = case(champion=OTHER, **against_champion(OTHER, first, second))
     assert ask("no_worse_than", asked, without_champion="holds", **NO_WORSE) == verdict
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(0.1, "holds"), (0.52, "holds"), (0.9, "misses"), (0.55, "unclear")])
+def test_errors_are_held_against_the_margin_from_above(ours: float, verdict: str) -> None:
+    """The champion's error is 0.5 everywhere; an interval of 4,000 records reaches 0.006 to either side."""
+    first, second = np.full(4000, ours), np.full(4000, 0.5)
+    base = against_champion(OTHER)
+    difference = {"mae_minus_champion": error_difference((first, first), (second, second), 1.0)}
+    asked = case(champion=OTHER, **base | {"estimates": base["estimates"] | difference})
+    told = NoWorseThan(estimate="mae", margin=0.05, without_champion="holds")(asked)
+    assert (told.verdict, told.need, told.bar) == (verdict, "<= 0.05", 0.05)
 
 
 @pytest.mark.parametrize(("compared", "now"), [("", OTHER), (OTHER, ""), (OTHER, "e" * 64)])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from assay import lineage
 from assay.evaluate.champion import champion_folder, find_champion
-from assay.evaluate.holdout import require_fit
+from assay.evaluate.holdout import Holdout, require_fit
 from assay.evaluate.measure import measure
 from assay.evaluate.outcomes import Outcomes
 from assay.evaluate.prepare import Prepared
@@ -54,12 +54,12 @@ def measure_all(prepared: Prepared, record: lineage.StepRecord, blocks: Iterable
     outcomes = measure(module, x, y, plan, blocks=chosen, workers=workers)
     if not champion:
         return Measured(outcomes)
-    holder = champion_of(champion, prepared, record).module.to(prepared.device)
+    holder = champion_of(champion, prepared.data, record).module.to(prepared.device)
     held = measure(holder, x, y, plan, blocks=chosen, checks=False, workers=workers)
     return Measured(outcomes, champion, held)
 
 
-def champion_of(champion: str, prepared: Prepared, record: lineage.StepRecord) -> LoadedModel:
+def champion_of(champion: str, data: Holdout, record: lineage.StepRecord) -> LoadedModel:
     """The model that was promoted last, from the ledger, noted as read.
 
     Raises:
@@ -68,6 +68,6 @@ def champion_of(champion: str, prepared: Prepared, record: lineage.StepRecord) -
     """
     with champion_folder(record.ledger, champion) as folder:
         holder = load_model(folder)
-    require_fit(prepared.data, holder.spec, "champion")
+    require_fit(data, holder.spec, "champion")
     record.reads("model", holder.digest, "champion")
     return holder

@@ -122,7 +122,7 @@ def _measured(given: list[Named], prepared: Prepared, champion: str, record: lin
     if not champion:
         return Measured(found)
     beside = merge(held, sheet.blocks)
-    _require_answers(champion_of(champion, prepared, record).module, beside, prepared, "champion")
+    _require_answers(champion_of(champion, prepared.data, record).module, beside, prepared, "champion")
     return Measured(found, champion, beside)
 
 

@@ -8,29 +8,48 @@ less; where neither can be had it is the largest error that counts.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from assay import lineage
 from assay.errors import AssayError
+from assay.evaluate.champion import find_champion
 from assay.evaluate.deliver import Places, publish
 from assay.evaluate.holdout import unseen
 from assay.evaluate.how import Begun, how, subjects, trained_against
 from assay.evaluate.lipschitz import lipschitz
+from assay.evaluate.measured import champion_of
 from assay.evaluate.regression_measure import (
     RegressionMeasured,
+    differences,
     measure_regression,
     regression_checks,
     regression_estimates,
     regression_outcomes,
 )
 from assay.evaluate.regression_page import write_regression_page
-from assay.evaluate.regression_plan import RegressionPrepared
+from assay.evaluate.regression_plan import RegressionPrepared, known_layers
 from assay.evaluate.worst_error import proof_of
 from assay.evidence import Evidence
 from assay.models.spec import read_spec
 
-__all__ = ["conclude_regression", "gives_quantities", "measure_quantities"]
+__all__ = ["Quantities", "conclude_regression", "gives_quantities", "measure_quantities"]
+
+
+@dataclass(frozen=True)
+class Quantities:
+    """What the attacks did.
+
+    Fields:
+        found: to the model.
+        champion: digest of the model beside it, or empty.
+        beside: what they did to that model, on the same records.
+    """
+
+    found: RegressionMeasured
+    champion: str = ""
+    beside: RegressionMeasured | None = None
 
 
 def gives_quantities(model: Path) -> bool:
@@ -41,31 +60,45 @@ def gives_quantities(model: Path) -> bool:
         return False
 
 
-def measure_quantities(prepared: RegressionPrepared) -> RegressionMeasured:
-    """Attack a model on all records."""
-    return measure_regression(
-        prepared.candidate, prepared.layers, prepared.data, prepared.plan, workers=prepared.config.threads
-    )
+def measure_quantities(prepared: RegressionPrepared, record: lineage.StepRecord) -> Quantities:
+    """Attack a model, and the champion where there is one, on all records.
+
+    Raises:
+        Refused: a champion whose promotion does not verify.
+        UnfitInput: a champion that the records do not fit.
+    """
+    candidate, data, plan, workers = prepared.candidate, prepared.data, prepared.plan, prepared.config.threads
+    champion = find_champion(record.workspace, prepared.target, candidate.digest) if prepared.target else ""
+    found = measure_regression(candidate, prepared.layers, data, plan, workers=workers)
+    if not champion:
+        return Quantities(found)
+    holder = champion_of(champion, data, record)
+    beside = measure_regression(holder, known_layers(holder), data, plan, workers=workers, checks=False)
+    return Quantities(found, champion, beside)
 
 
 def conclude_regression(
-    prepared: RegressionPrepared, found: RegressionMeasured, places: Places, record: lineage.StepRecord, begun: Begun
+    prepared: RegressionPrepared, measured: Quantities, places: Places, record: lineage.StepRecord, begun: Begun
 ) -> dict[str, Any]:
     """Make evidence of what was measured, charge the attempt, write the files; returns the answer of the step."""
     candidate, data, config = prepared.candidate, prepared.data, prepared.config
+    found, beside = measured.found, measured.beside
+    estimates = regression_estimates(found, prepared.plan, config.confidence)
+    if beside is not None:
+        estimates |= differences(found, beside, prepared.plan, config.confidence)
     checks = regression_checks(found, prepared.plan)
     made = Evidence(
-        subjects=subjects(candidate, data),
-        estimates=regression_estimates(found, prepared.plan, config.confidence),
+        subjects=subjects(candidate, data, measured.champion),
+        estimates=estimates,
         measured=_describe(prepared, found),
         soundness=checks | {"holdout_unseen": unseen(data, candidate.spec.trained.dataset, record.ledger)},
         run=begun.facts(record.run),
     )
 
     def page(path: Path) -> None:
-        write_regression_page(path, made, found.error, {key: it.found for key, it in found.reached.items()})
+        write_regression_page(path, made, found, beside)
 
-    rows = regression_outcomes(data, found)
+    rows = regression_outcomes(data, found, beside)
     return publish(made, rows, places, record, config, len(data.rows), target=prepared.target, write_page=page)
 
 

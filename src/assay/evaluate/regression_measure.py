@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 
 from assay.attacks.geometry import Attack
-from assay.bernstein import enclosed_mean, mean_error, root_mean_square
+from assay.bernstein import enclosed_mean, error_difference, mean_error, root_mean_square
 from assay.estimate import Estimate
 from assay.evaluate import soundness
 from assay.evaluate.blocks import block_count, block_rows
@@ -28,12 +28,13 @@ from assay.evaluate.worst_error import (
     plane_reached,
     reach,
 )
-from assay.evidence import robust
+from assay.evidence import minus_champion, robust
 from assay.models.folder import LoadedModel
 from assay.progress import track
 
 __all__ = [
     "RegressionMeasured",
+    "differences",
     "measure_regression",
     "regression_checks",
     "regression_estimates",
@@ -59,8 +60,12 @@ def measure_regression(
     plan: RegressionPlan,
     *,
     workers: int = 1,
+    checks: bool = True,
 ) -> RegressionMeasured:
-    """Ask and attack the model, block by block; ``layers`` are None where nothing can be proven of it."""
+    """Ask and attack the model, block by block; ``layers`` are None where nothing can be proven of it.
+
+    Without ``checks`` nothing is measured at half of the radius: a champion's numbers are compared, not vouched for.
+    """
     count = block_count(len(data.rows), plan.block_records)
     once = {name: _once(each) for name, each in plan.attacks.items()}
 
@@ -73,7 +78,7 @@ def measure_regression(
         half = {
             it.key: attacked_error(candidate.module, x, y, replace(it, epsilon=it.epsilon / 2), once, **there)
             for it in plan.threats
-            if it.norm != "l0"
+            if checks and it.norm != "l0"
         }
         return RegressionMeasured(said, np.abs(said - y), found, half, tallies)
 
@@ -129,6 +134,29 @@ def regression_estimates(found: RegressionMeasured, plan: RegressionPlan, confid
     return made
 
 
+def differences(
+    found: RegressionMeasured, champion: RegressionMeasured, plan: RegressionPlan, confidence: float
+) -> dict[str, Estimate]:
+    """How much greater the mean errors are than the champion's, record by record; below 0 where the model is better.
+
+    Of every mean error of `regression_estimates`; the root mean square is no mean of anything that could be paired.
+    """
+
+    def than(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> Estimate:
+        return error_difference(first, second, plan.largest, confidence)
+
+    made = {minus_champion("mae"): than((found.error, found.error), (champion.error, champion.error))}
+    for threat in plan.threats:
+        ours, theirs = found.reached[threat.key], champion.reached[threat.key]
+        for name, first, second in (
+            ("worst_case_error", (ours.found, ours.bound), (theirs.found, theirs.bound)),
+            ("error_under_attack", (ours.found, ours.found), (theirs.found, theirs.found)),
+            ("certified_error", (ours.bound, ours.bound), (theirs.bound, theirs.bound)),
+        ):
+            made[robust(minus_champion(name), threat)] = than(first, second)
+    return made
+
+
 def regression_checks(found: RegressionMeasured, plan: RegressionPlan) -> dict[str, str]:
     """What each check says of a regression.
 
@@ -164,16 +192,16 @@ def regression_checks(found: RegressionMeasured, plan: RegressionPlan) -> dict[s
     return {name: "not_measured" if it is None else "holds" if it else "misses" for name, it in said.items()}
 
 
-def regression_outcomes(data: Holdout, found: RegressionMeasured) -> bytes:
+def regression_outcomes(data: Holdout, found: RegressionMeasured, champion: RegressionMeasured | None = None) -> bytes:
     """Parquet bytes, one row a record."""
-    columns = {
-        "record_id": pa.array(data.record_ids, pa.string()),
-        "label": pa.array(data.targets),
-        "predicted": pa.array(found.said),
-        "error": pa.array(found.error),
-    }
-    for key, it in found.reached.items():
-        columns |= {f"error_found/{key}": pa.array(it.found), f"error_bound/{key}": pa.array(it.bound)}
+    columns = {"record_id": pa.array(data.record_ids, pa.string()), "label": pa.array(data.targets)}
+    for whose, measured in {"": found, "champion_": champion}.items():
+        if measured is None:
+            continue
+        columns |= {f"{whose}predicted": pa.array(measured.said), f"{whose}error": pa.array(measured.error)}
+        for key, it in measured.reached.items():
+            columns[f"{whose}error_found/{key}"] = pa.array(it.found)
+            columns[f"{whose}error_bound/{key}"] = pa.array(it.bound)
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, compression="zstd")
     return bytes(sink.getvalue())

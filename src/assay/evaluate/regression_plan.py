@@ -59,7 +59,7 @@ class RegressionPrepared:
         data: the records.
         plan: threats, attacks, seed.
         config: all that was asked for.
-        target: whom the attempt is charged to, or None.
+        target: whose champion is measured on the same records, and whom the attempt is charged to; or None.
     """
 
     candidate: LoadedModel

@@ -55,7 +55,7 @@ def evaluate(
     with lineage.step("evaluate", run) as record, deterministic(1):
         if gives_quantities(model):
             quantities = prepare_regression(model, holdout, config, target, record)
-            return conclude_regression(quantities, measure_quantities(quantities), places, record, begun)
+            return conclude_regression(quantities, measure_quantities(quantities, record), places, record, begun)
         prepared = prepare(model, holdout, config, target, record)
         return conclude(prepared, measure_all(prepared, record), places, record, begun)
 

@@ -11,7 +11,7 @@ from assay.estimate import RISK, Estimate, curtailed, paired_difference
 from assay.evaluate.measure import Plan
 from assay.evaluate.outcomes import STANDS, WRONG, Outcomes
 from assay.evaluate.probes import backdoor_success
-from assay.evidence import robust
+from assay.evidence import minus_champion, robust
 from assay.threat import ThreatModel
 
 __all__ = ["against_champion", "curve", "estimates", "per_class"]
@@ -45,10 +45,10 @@ def estimates(
 
 def against_champion(outcomes: Outcomes, champion: Outcomes, plan: Plan, confidence: float) -> dict[str, Estimate]:
     """Paired differences on the same records, positive where the candidate is better."""
-    found = {"clean_accuracy_minus_champion": _difference(outcomes.correct, champion.correct, confidence)}
+    found = {minus_champion("clean_accuracy"): _difference(outcomes.correct, champion.correct, confidence)}
     for threat in plan.threats:
         first, second = outcomes.by[threat.key] == STANDS, champion.by[threat.key] == STANDS
-        found[robust("robust_accuracy_minus_champion", threat)] = _difference(first, second, confidence)
+        found[robust(minus_champion("robust_accuracy"), threat)] = _difference(first, second, confidence)
     return found
 
 

@@ -155,7 +155,7 @@ class Case:
         return found
 
 
-def estimate_name(estimate: str, threat: str, ending: str = "") -> str:
+def estimate_name(estimate: str, threat: str) -> str:
     """The full name of an estimate, such as ``robust_accuracy/linf:0.1``; ``threat`` as `ThreatModel.parse` reads it.
 
     A box other than [0, 1] is written behind the threat, as its key has it: ``linf:0.5:[-1,1]``; then what else a key
@@ -166,9 +166,8 @@ def estimate_name(estimate: str, threat: str, ending: str = "") -> str:
     """
     if not estimate:
         raise UnfitInput("rule: estimate", "an empty name", "the name of an estimate, such as clean_accuracy")
-    name = estimate + ending
     marks = MARKS.search(threat)
-    return robust(name, threat_of(threat.removesuffix(marks[0]))) + marks[0] if threat and marks else name
+    return robust(estimate, threat_of(threat.removesuffix(marks[0]))) + marks[0] if threat and marks else estimate
 
 
 def threat_of(text: str) -> ThreatModel:
@@ -214,8 +213,10 @@ def weigh(
     return Finding(verdict="unclear", about=about, need=need, note=settling(found), estimate=found, bar=bar)
 
 
-def reach(case: Case, about: str, value: float, need: str = "") -> Finding:
-    """The whole interval of an estimate is at ``value`` or above it."""
+def reach(
+    case: Case, about: str, value: float, need: str = "", settling: Callable[[Estimate], str] | None = None
+) -> Finding:
+    """The whole interval of an estimate is at ``value`` or above it; arguments as for `weigh`."""
     return weigh(
         case,
         about,
@@ -223,12 +224,14 @@ def reach(case: Case, about: str, value: float, need: str = "") -> Finding:
         value,
         holds=lambda found: found.low >= value,
         misses=lambda found: found.high < value,
-        settling=lambda found: more_records(found, value),
+        settling=settling or (lambda found: more_records(found, value)),
     )
 
 
-def stay(case: Case, about: str, value: float, need: str = "") -> Finding:
-    """The whole interval of an estimate is at ``value`` or below it."""
+def stay(
+    case: Case, about: str, value: float, need: str = "", settling: Callable[[Estimate], str] | None = None
+) -> Finding:
+    """The whole interval of an estimate is at ``value`` or below it; arguments as for `weigh`."""
     return weigh(
         case,
         about,
@@ -236,7 +239,7 @@ def stay(case: Case, about: str, value: float, need: str = "") -> Finding:
         value,
         holds=lambda found: found.high <= value,
         misses=lambda found: found.low > value,
-        settling=lambda found: more_records(found, value, above=False),
+        settling=settling or (lambda found: more_records(found, value, above=False)),
     )
 
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 from assay.errors import UnfitInput
 from assay.estimate import Estimate
-from assay.gate.verdict import Case, Finding, Severity, estimate_name, require_finite, weigh
+from assay.evidence import less_is_better, minus_champion
+from assay.gate.verdict import Case, Finding, Severity, estimate_name, reach, require_finite, stay
 
 __all__ = ["NoWorseThan"]
 
@@ -16,6 +17,9 @@ __all__ = ["NoWorseThan"]
 @dataclass(frozen=True, kw_only=True)
 class NoWorseThan:
     """The paired difference to the champion is at least ``-margin``: holds when low >= -margin, misses when high < it.
+
+    Of errors, such as ``mae`` and ``worst_case_error``, it is at most ``margin``: holds when high <= margin, misses
+    when low > it.
 
     The difference was measured on the same records, so it is far sharper than two intervals side by side. It counts
     only against the champion that stands now: one that was replaced since the measurement is not measured.
@@ -48,30 +52,26 @@ class NoWorseThan:
 
     def __call__(self, case: Case) -> Finding:
         """Ask the rule."""
-        about, need = estimate_name(self.estimate, self.threat, "_minus_champion"), f">= {-self.margin:g}"
+        about = estimate_name(minus_champion(self.estimate), self.threat)
+        bar = self.margin if less_is_better(self.estimate) else -self.margin
+        need = f"<= {bar:g}" if less_is_better(self.estimate) else f">= {bar:g}"
         measured = case.evidence.subjects.get("champion", "")
         if measured != case.champion:
             note = f"it was compared with {_name(measured)}, the champion now is {_name(case.champion)}"
-            return Finding(verdict="not_measured", about=about, need=need, note=note, bar=-self.margin)
+            return Finding(verdict="not_measured", about=about, need=need, note=note, bar=bar)
         if not measured:
             note = f"there is no champion yet, and the policy says: {self.without_champion}"
-            return Finding(verdict=self.without_champion, about=about, need=need, note=note, bar=-self.margin)
-        return weigh(
-            case,
-            about,
-            need,
-            -self.margin,
-            holds=lambda found: found.low >= -self.margin,
-            misses=lambda found: found.high < -self.margin,
-            settling=self._settling,
-        )
+            return Finding(verdict=self.without_champion, about=about, need=need, note=note, bar=bar)
+        within = stay if less_is_better(self.estimate) else reach
+        return within(case, about, bar, need, self._settling)
 
     def _settling(self, found: Estimate) -> str:
         """Intervals shrink with the square root of n, to first order."""
-        distance = found.value + self.margin
+        sign, end = (-1, found.high) if less_is_better(self.estimate) else (1, found.low)
+        distance = sign * found.value + self.margin
         if not distance > 0:
             return ""
-        n = math.ceil(found.n * ((found.value - found.low) / distance) ** 2)
+        n = math.ceil(found.n * ((found.value - end) / distance) ** 2)
         return f"at {found.value:.3f}, about n={n} would settle it"
 
 
