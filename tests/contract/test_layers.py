@@ -71,6 +71,13 @@ def test_the_steps_that_need_no_torch_do_not_load_it() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("top", ["src/assay", "components", "pipelines"])
+def test_every_folder_is_a_package_that_an_installation_has(top: str) -> None:
+    """An editable installation sees all folders; a wheel, and so the image, has those with an ``__init__.py``."""
+    folders = {file.parent for file in (ROOT / top).rglob("*") if file.is_file() and "__pycache__" not in file.parts}
+    assert [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
 def test_files_speak_in_modules_of_a_size_to_read() -> None:
     lines = sorted(len(file.read_text().splitlines()) for file in LIBRARY.rglob("*.py") if file.name != "__init__.py")
     assert lines[len(lines) // 2] <= 250
