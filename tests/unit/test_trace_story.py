@@ -147,6 +147,16 @@ def test_an_alias_leads_back_to_what_it_serves_now_alone(story: Story) -> None:
     ]
 
 
+def test_a_deployment_is_what_its_target_serves(story: Story, copy: Workspace) -> None:
+    assert ask(story, "deployment:digits@champion") == ask(story, "alias:digits@champion")
+    with pytest.raises(UnfitInput, match="digits@canary, digits@champion"):
+        ask(story, "deployment:digits")
+    shutil.rmtree(copy.home / "ledger/promotions/digits@canary")
+    alone = trace("deployment:digits", copy.ledger, copy.keyring)
+    assert alone == trace("alias:digits@champion", copy.ledger, copy.keyring)
+    assert (alone["ref"], alone["problems"]) == ("alias:digits@champion", [])
+
+
 def test_a_version_leads_back_to_its_batches_without_those_taken_out(story: Story) -> None:
     answer = ask(story, "model:digits/1")
     assert above(answer, "batch") == {"batch:bad/1", "batch:good/1", "batch:trusted/1"}
@@ -196,7 +206,7 @@ def test_a_digest_may_be_cut_short(story: Story, kind: str) -> None:
 @pytest.mark.parametrize(
     ("ref", "near"),
     [("source:bda", "bad"), ("batch:bad/2", "bad/1"), ("alias:digits@champio", "digits@champion"), ("run:r9", "r1"),
-     ("model:digits/9", "digits/1"), ("sauce:bad", "source")],
+     ("model:digits/9", "digits/1"), ("deployment:digit", "digits@champion"), ("sauce:bad", "source")],
 )  # fmt: skip
 def test_an_unknown_name_is_answered_with_the_nearest(story: Story, ref: str, near: str) -> None:
     with pytest.raises(UnknownName) as error:

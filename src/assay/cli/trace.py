@@ -19,7 +19,8 @@ def command(
         str,
         typer.Argument(
             metavar="REF",
-            help="record:A/B:17, batch:A/B, source:A, dataset:DIGEST, run:ID, model:NAME/VERSION, alias:NAME@ALIAS.",
+            help="record:A/B:17, batch:A/B, source:A, dataset:DIGEST, run:ID, model:NAME/VERSION, alias:NAME@ALIAS, "
+            "deployment:NAME; also model, evidence, decision and promotion by digest, or its first six digits.",
         ),
     ],
     json: Json = False,

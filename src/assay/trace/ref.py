@@ -20,6 +20,7 @@ KINDS = (
     "decision",
     "promotion",
     "alias",
+    "deployment",
 )
 LEAST_PREFIX = 6
 NEAR = 8

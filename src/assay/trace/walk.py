@@ -39,8 +39,9 @@ def trace(ref: str, ledger: Ledger, keyring: Keyring | None = None) -> dict[str,
 
     Args:
         ref: ``record:a/b:17``, ``batch:a/b``, ``source:a``, ``dataset:<digest>``, ``run:<id>``,
-            ``model:<name>/<version>``, ``model:<digest>``, ``alias:<name>@<alias>``, ``evidence:<id>``,
-            ``decision:<id>``, ``promotion:<id>``; a digest or id may be cut to six digits or more.
+            ``model:<name>/<version>``, ``model:<digest>``, ``alias:<name>@<alias>``, ``deployment:<name>`` (the
+            model that is served, with ``@<alias>`` where it has several), ``evidence:<id>``, ``decision:<id>``,
+            ``promotion:<id>``; a digest or id may be cut to six digits or more.
         ledger: to read.
         keyring: whose signatures count; by default the workspace's.
 
@@ -78,6 +79,8 @@ def trace(ref: str, ledger: Ledger, keyring: Keyring | None = None) -> dict[str,
 
 def _origin(graph: Graph, ref: Ref) -> str:
     """The id of the node that a reference names."""
+    if ref.kind == "deployment":
+        return f"alias:{_served_by(ref, graph.names('alias'))}"
     if ref.kind in BY_DIGEST:
         return f"{ref.kind}:{by_prefix(ref.kind, ref.name, graph.names(ref.kind))}"
     kind = "model_version" if ref.kind == "model" and "/" in ref.name else ref.kind
@@ -90,6 +93,21 @@ def _origin(graph: Graph, ref: Ref) -> str:
     if ref.name not in known:
         raise unknown(ref.kind, ref.name, known)
     return str(ref)
+
+
+def _served_by(ref: Ref, known: list[str]) -> str:
+    """The target whose last promotion a deployment serves, see `assay.serving`: named as the model, or as the target.
+
+    Raises:
+        UnknownName: nothing was ever promoted to it.
+        UnfitInput: a model with several aliases.
+    """
+    found = [place for place in known if ref.name in (place, place.partition("@")[0])]
+    if not found:
+        raise unknown(ref.kind, ref.name, known)
+    if len(found) > 1:
+        raise UnfitInput(str(ref), f"one of {', '.join(found)}", f"which, such as deployment:{found[0]}")
+    return found[0]
 
 
 def _from_thing(graph: Graph, origin: str) -> Found:
