@@ -18,12 +18,12 @@ from assay.canonical import read_bytes
 from assay.config.base import parse
 from assay.config.gate import PolicyConfig
 from assay.config.root import Target
+from assay.envelopes import open_any
 from assay.errors import AssayError, Refused, UnfitInput
 from assay.evidence import Evidence
 from assay.keyring import KeyEntry, Keyring
 from assay.ledger import Ledger
 from assay.signing import MAX_ENVELOPE_BYTES, peek, seal, statement, unseal
-from assay.verify import open_any
 from assay.workspace import Workspace
 
 KIND = "approval"

@@ -22,12 +22,12 @@ from assay.data.dataset import record_list_root
 from assay.data.manifest import Manifest
 from assay.data.parquet import table_in
 from assay.data.records import RecordId
+from assay.envelopes import open_any
 from assay.errors import AssayError, Refused, UnfitInput
 from assay.evidence import payload_id
 from assay.keyring import Keyring
 from assay.ledger import Ledger
 from assay.signing import payload_digest, peek
-from assay.verify import open_any
 
 __all__ = [
     "Charge",

@@ -137,7 +137,7 @@ def open_ledger(uri: str) -> Ledger:
     """The ledger at ``file://``, a plain path, or ``s3://bucket/prefix``."""
     parts = urlsplit(uri)
     if parts.scheme == "s3":
-        from assay.data.object_store import S3Ledger
+        from assay.s3_ledger import S3Ledger
 
         return S3Ledger(uri)
     if parts.scheme not in ("", "file"):

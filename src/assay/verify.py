@@ -16,63 +16,33 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from assay import canonical
-from assay.canonical import read_bytes
-from assay.data.dataset import Dataset
+from assay.checked import (
+    Checked,
+    check_dataset,
+    check_envelope,
+    check_manifest,
+    check_model,
+    check_proof,
+    check_quarantine,
+)
+from assay.data.layout import MANIFEST
 from assay.data.manifest import Manifest
-from assay.data.proof import read_proof
-from assay.errors import AssayError, Refused, UnfitInput
-from assay.evidence import payload_id
-from assay.keyring import Keyring, Role
-from assay.models.spec import SPEC, read_spec, recorded_files
-from assay.quarantine import PURGED, Quarantine
-from assay.quarantine_seal import REJECTED, require_sealed
-from assay.signing import MAX_ENVELOPE_BYTES, Opened, payload_of, unseal
+from assay.errors import AssayError, UnfitInput
+from assay.keyring import Keyring
+from assay.models.spec import SPEC
+from assay.quarantine_seal import REJECTED
 
-ROLES: dict[str, tuple[Role, ...]] = {
-    "evidence": ("evaluator",),
-    "decision": ("evaluator",),
-    "promotion": ("promoter",),
-    "approval": ("approver",),
-    "batch": ("uploader",),
-    "quarantine": ("custodian", "evaluator", "promoter", "approver"),
-    "incident": ("evaluator", "promoter", "approver"),
-    "shard": ("evaluator",),
-}
-MANIFEST, MANIFESTS = "manifest.json", "manifests"
+MANIFESTS = "manifests"
 ENVELOPE_START = b'{"payload"'
 PROOF_START = b'{"block"'
-_PREDICATE = re.compile(rb'"predicateType"\s*:\s*"urn:assay:([a-z]{1,20}):v1"')
 _DIGEST_JSON = re.compile(r"[0-9a-f]{64}\.json")
 
-__all__ = ["Checked", "open_any", "verify"]
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One thing that was verified, or not.
-
-    Fields:
-        path: of it.
-        kind: ``evidence``, ``decision``, ``promotion``, ..., ``dataset``, ``model``.
-        id: the id of a statement, the digest of a dataset or model; empty where it could not be read.
-        verified: whether it holds.
-        reason: why, in one sentence.
-        names: what its statement speaks of, name to SHA-256; the files of a model, the parents of a manifest.
-        target: ``<model>@<alias>`` of a decision or promotion.
-    """
-
-    path: str
-    kind: str
-    id: str
-    verified: bool
-    reason: str
-    names: dict[str, str]
-    target: str = ""
+__all__ = ["verify"]
 
 
 def verify(path: Path, keyring: Keyring, *, against: Path | None = None) -> dict[str, Any]:
@@ -96,51 +66,31 @@ def verify(path: Path, keyring: Keyring, *, against: Path | None = None) -> dict
         raise UnfitInput(
             str(path), "nothing that can be verified", "an envelope, a dataset, a model, or a folder of them"
         )
-    checked += [_envelope(against, keyring)] if against is not None else []
+    checked += [check_envelope(against, keyring)] if against is not None else []
     faults = [f"{one.path}: {one.reason}" for one in checked if not one.verified]
     faults += [*_strangers(checked, strict=against is not None), *_disagreements(checked), *_gaps(checked)]
     reason = faults[0] if faults else checked[0].reason if len(checked) == 1 else f"all {len(checked)} hold together"
     return {"verified": not faults, "reason": reason, "faults": faults, "checked": [asdict(one) for one in checked]}
 
 
-def open_any(data: bytes, keyring: Keyring, where: str) -> tuple[str, Opened]:
-    """The kind of an envelope and its verified statement, whatever kind it is.
-
-    Raises:
-        Refused: no valid signature of a key with a role its kind asks for, or an unknown kind.
-        UnfitInput: no envelope.
-    """
-    said = _PREDICATE.findall(payload_of(data, where))
-    kind = said[-1].decode() if said else ""  # a guess, to choose the role by; unseal asks what the statement is
-    if kind not in ROLES:
-        raise Refused(f"{where}: predicate type", repr(kind), f"one of {', '.join(ROLES)}")
-    *others, last = ROLES[kind]
-    for role in others:
-        try:
-            return kind, unseal(data, keyring, kind=kind, role=role, where=where)
-        except Refused:
-            continue
-    return kind, unseal(data, keyring, kind=kind, role=last, where=where)
-
-
 def _each(path: Path, keyring: Keyring) -> Iterator[Checked]:
     if not path.is_dir():
-        yield _proof(path) if _is_proof(path) else _envelope(path, keyring)
+        yield check_proof(path) if _is_proof(path) else check_envelope(path, keyring)
         return
     with os.scandir(path) as scanned:
         inside = {entry.name: entry for entry in scanned if not entry.is_symlink()}
     if MANIFEST in inside or REJECTED in inside:
-        yield _quarantine(path, keyring) if _is_quarantine(path) else _dataset(path)
+        yield check_quarantine(path, keyring) if _is_quarantine(path) else check_dataset(path)
     elif SPEC in inside:
-        yield _model(path)
+        yield check_model(path)
     else:
         for name, entry in sorted(inside.items()):
             if entry.is_dir(follow_symlinks=False):
                 yield from _each(path / name, keyring)
             elif path.name == MANIFESTS and _DIGEST_JSON.fullmatch(name):
-                yield _manifest(path / name)
+                yield check_manifest(path / name)
             elif entry.is_file(follow_symlinks=False) and _is_envelope(path / name):
-                yield _envelope(path / name, keyring)
+                yield check_envelope(path / name, keyring)
 
 
 def _is_envelope(path: Path) -> bool:
@@ -151,66 +101,9 @@ def _is_envelope(path: Path) -> bool:
         return stream.read(len(ENVELOPE_START)) == ENVELOPE_START
 
 
-def _envelope(path: Path, keyring: Keyring) -> Checked:
-    try:
-        kind, opened = open_any(read_bytes(path, MAX_ENVELOPE_BYTES), keyring, str(path))
-        names = {entry["name"]: entry["digest"]["sha256"] for entry in opened.statement["subject"]}
-        if kind == "decision":
-            _require_own_policy(opened, names, str(path))
-        about = f"{kind} signed by {', '.join(key[:8] for key in opened.keyids)} (assurance {opened.assurance})"
-        return Checked(str(path), kind, payload_id(opened.statement), True, about, names, _target(opened))
-    except AssayError as error:
-        return Checked(str(path), "envelope", "", False, str(error), {})
-    except (KeyError, TypeError) as error:
-        return Checked(str(path), "envelope", "", False, f"subject: {type(error).__name__}: {error}", {})
-
-
 def _is_proof(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(len(PROOF_START)) == PROOF_START
-
-
-def _proof(path: Path) -> Checked:
-    try:
-        shown = read_proof(path).verify()
-    except AssayError as error:
-        return Checked(str(path), "proof", "", False, str(error), {})
-    digest = shown["dataset"]["digest"]
-    reason = f"{shown['record']} is in dataset {digest}; compare that digest with one you trust"
-    return Checked(str(path), "proof", digest, True, reason, {})
-
-
-def _require_own_policy(opened: Opened, names: dict[str, str], where: str) -> None:
-    got = canonical.digest(opened.predicate.get("policy"))
-    if got != names.get("policy"):
-        raise Refused(f"{where}: policy", f"digest {got[:12]}", f"{names.get('policy', 'none')[:12]}, which it names")
-
-
-def _target(opened: Opened) -> str:
-    target = opened.predicate.get("target")
-    return f"{target.get('model')}@{target.get('alias')}" if isinstance(target, dict) else ""
-
-
-def _manifest(path: Path) -> Checked:
-    try:
-        data = read_bytes(path)
-        if canonical.sha256(data) != path.stem:
-            raise Refused(str(path), f"SHA-256 {canonical.sha256(data)[:12]}", "the one its name says")
-        manifest = Manifest.from_json(canonical.loads(data, str(path)), str(path))
-    except AssayError as error:
-        return Checked(str(path), "manifest", "", False, str(error), {})
-    parents = {f"parent/{digest}": digest for digest in manifest.history.parents}
-    reason = f"manifest of {manifest.content.records} records, made by {manifest.history.step}"
-    return Checked(str(path), "manifest", path.stem, True, reason, parents)
-
-
-def _dataset(path: Path) -> Checked:
-    try:
-        manifest = Dataset.load(path).manifest
-    except AssayError as error:
-        return Checked(str(path), "dataset", "", False, str(error), {})
-    reason = f"{manifest.content.records} records agree with manifest {manifest.digest[:12]}"
-    return Checked(str(path), "dataset", manifest.digest, True, reason, {})
 
 
 def _is_quarantine(path: Path) -> bool:
@@ -221,40 +114,6 @@ def _is_quarantine(path: Path) -> bool:
         return Manifest.from_json(canonical.read(path / MANIFEST), str(path)).history.role == "quarantine"
     except AssayError:
         return False
-
-
-def _quarantine(path: Path, keyring: Keyring) -> Checked:
-    """A quarantine as `assay.quarantine_seal` signed it, or what a purge left of one."""
-    digest = ""
-    try:
-        if (path / PURGED).is_file():
-            opened = unseal(read_bytes(path / PURGED, MAX_ENVELOPE_BYTES), keyring, kind="quarantine", role="evaluator")
-            digest = canonical.file_digest(path / MANIFEST)
-            named = {entry["name"]: entry["digest"]["sha256"] for entry in opened.statement["subject"]}
-            if opened.predicate.get("action") != "purge" or named.get("dataset") != digest:
-                raise Refused(f"{path}: {PURGED}", "a statement of something else", "the purge of this quarantine")
-            return Checked(str(path), "dataset", digest, True, "its records were purged, as was signed", {})
-        records = 0
-        if (path / MANIFEST).is_file():
-            held = Quarantine.load(path)
-            records, digest = len(held.dataset), held.dataset.manifest.digest
-        opened = require_sealed(path, keyring)
-    except AssayError as error:
-        return Checked(str(path), "dataset", digest, False, str(error), {})
-    except (KeyError, TypeError) as error:
-        return Checked(str(path), "dataset", digest, False, f"subject: {type(error).__name__}: {error}", {})
-    by = f"signed by {', '.join(key[:8] for key in opened.keyids)} (assurance {opened.assurance})"
-    return Checked(str(path), "dataset", digest, True, f"quarantine of {records} records {by}", {})
-
-
-def _model(path: Path) -> Checked:
-    try:
-        read_spec(path)
-        files = recorded_files(path)
-    except AssayError as error:
-        return Checked(str(path), "model", "", False, str(error), {})
-    digest, names = canonical.tree_digest(files), {f"file/{name}": found for name, found in files.items()}
-    return Checked(str(path), "model", digest, True, f"every byte agrees with {SPEC}; digest {digest[:12]}", names)
 
 
 def _strangers(checked: list[Checked], strict: bool) -> Iterator[str]:

@@ -22,9 +22,10 @@ from s3_server import REAL, credentials
 
 from assay.config.ingest import IngestConfig, SourceConfig
 from assay.data.dataset import Dataset
-from assay.data.object_store import S3Ledger, client, download, fetch
+from assay.data.object_store import client, download, fetch
 from assay.errors import Conflict, UnfitInput
 from assay.ingest.step import ingest
+from assay.s3_ledger import S3Ledger
 
 pytestmark = [
     pytest.mark.container,

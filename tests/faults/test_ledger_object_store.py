@@ -22,10 +22,11 @@ from s3_server import REAL, credentials, s3_server
 from assay.config.ingest import IngestConfig, SourceConfig, SourceRule
 from assay.data import object_store
 from assay.data.dataset import Dataset
-from assay.data.object_store import S3Ledger, client, download
+from assay.data.object_store import client, download
 from assay.errors import Conflict, Refused, UnfitInput, Unreachable
 from assay.ingest.sign import sign_batch
 from assay.ingest.step import ingest
+from assay.s3_ledger import S3Ledger
 
 BODY = b"0123456789" * 100
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from s3_server import credentials, s3_server
 
-from assay.data.object_store import S3Ledger, client, split_uri
+from assay.data.object_store import client, split_uri
 from assay.errors import Conflict, UnfitInput
 from assay.ledger import FileLedger, Ledger, open_ledger, put_document, put_folder, require_ledger_name
+from assay.s3_ledger import S3Ledger
 
 
 @pytest.fixture(scope="module")

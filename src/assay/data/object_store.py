@@ -1,4 +1,4 @@
-"""Object storage: downloads pinned to one version of an object, and the ledger that lies at ``s3://bucket/prefix``.
+"""Object storage: downloads pinned to one version of an object.
 
 The endpoint and credentials are those boto3 finds (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ...). Retries and time
 are bounded; a store that does not answer is `Unreachable`, and what was asked for has then not happened or can be asked
@@ -7,7 +7,6 @@ for again.
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -28,25 +27,31 @@ from botocore.exceptions import (
 )
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from assay import canonical
 from assay.data.files import TEMPORARY
-from assay.errors import Conflict, UnfitInput, Unreachable
-from assay.ledger import require_ledger_name
+from assay.errors import UnfitInput, Unreachable
 
 ATTEMPTS = 4
 TIMEOUT_S = 20
 PIECE_BYTES = 2**20
-MAX_COPY_BYTES = 2**40
 PAGE_NAMES = 1000
 MISSING = 404
-TAKEN = 412  # Precondition Failed
 RACING = 409  # two conditional puts of one key at once: ask again
 BROKEN_OFF = (ResponseStreamingError, IncompleteReadError, FlexibleChecksumError)  # boto3 itself asks again for others
-PROBE = ".create-once"
 
 T = TypeVar("T")
 
-__all__ = ["S3Ledger", "client", "download", "download_folder", "exists", "fetch", "pinned", "split_uri"]
+__all__ = [
+    "again",
+    "client",
+    "download",
+    "download_folder",
+    "exists",
+    "fetch",
+    "pinned",
+    "split_uri",
+    "status_of",
+    "translated",
+]
 
 
 def client() -> Any:
@@ -108,7 +113,7 @@ def fetch(uri: str, target: Path, limit: int, store: Any = None) -> str:
     plain, asked = pinned(uri)
     bucket, key = split_uri(plain)
     store = store or client()
-    with _translated(uri):
+    with translated(uri):
         head = store.head_object(Bucket=bucket, Key=key, **({"VersionId": asked} if asked else {}))
         if head["ContentLength"] > limit:
             raise UnfitInput(uri, f"{head['ContentLength']} bytes", f"at most {limit}")
@@ -117,7 +122,7 @@ def fetch(uri: str, target: Path, limit: int, store: Any = None) -> str:
         part = target.with_name(f"{TEMPORARY}{target.name}")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _again(lambda: _stream(store, part, Bucket=bucket, Key=key, ChecksumMode="ENABLED", **exact))
+            again(lambda: _stream(store, part, Bucket=bucket, Key=key, ChecksumMode="ENABLED", **exact))
             if part.stat().st_size != head["ContentLength"]:
                 raise Unreachable(uri, f"{part.stat().st_size} bytes", f"{head['ContentLength']}")
             os.replace(part, target)
@@ -134,11 +139,11 @@ def exists(uri: str) -> bool:
         Unreachable: the store does not answer.
     """
     bucket, key = split_uri(uri)
-    with _translated(uri):
+    with translated(uri):
         try:
             client().head_object(Bucket=bucket, Key=key)
         except ClientError as error:
-            if _status(error) == MISSING:
+            if status_of(error) == MISSING:
                 return False
             raise
     return True
@@ -153,7 +158,7 @@ def download_folder(uri: str, target: Path, limit: int) -> Path:
     """
     bucket, prefix = split_uri(uri)
     store = client()
-    with _translated(uri):
+    with translated(uri):
         pages = store.get_paginator("list_objects_v2").paginate(
             Bucket=bucket, Prefix=f"{prefix}/", PaginationConfig={"PageSize": PAGE_NAMES}
         )
@@ -168,91 +173,6 @@ def download_folder(uri: str, target: Path, limit: int) -> Path:
     return target
 
 
-class S3Ledger:
-    """A ledger in a bucket: a name is created by a conditional put, which the store refuses when the name is taken.
-
-    A lost answer to a put that did happen reads as "was bound already" when it is asked again.
-    """
-
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-        self.bucket, prefix = split_uri(uri)
-        self.prefix = f"{prefix}/" if prefix else ""
-        self._client = client()
-        self._proven = False
-
-    def put(self, name: str, data: bytes) -> bool:
-        """Bind a name to bytes; see `Ledger.put`."""
-        key = self._key(name)
-        self._prove()
-        if self._create(key, data):
-            return True
-        there = self.get(name)
-        if there != data:
-            raise Conflict(
-                f"ledger {name}",
-                f"other bytes (SHA-256 {canonical.sha256(data)[:12]})",
-                f"those it is bound to for ever ({canonical.sha256(there)[:12]})",
-                "Deliver changed data under a new name.",
-            )
-        return False
-
-    def get(self, name: str) -> bytes:
-        """The bytes of a name; see `Ledger.get`."""
-        key = self._key(name)
-        with _translated(f"ledger {self.uri}: {name}"):
-            return _again(lambda: self._read(key))
-
-    def copy(self, name: str, path: Path) -> None:
-        """Write the bytes of a name into a new file; see `Ledger.copy`."""
-        download(f"s3://{self.bucket}/{self._key(name)}", path, MAX_COPY_BYTES)
-
-    def names(self, prefix: str = "") -> list[str]:
-        """All names below a prefix; see `Ledger.names`."""
-        below = f"{self._key(prefix.rstrip('/'))}/" if prefix else self.prefix
-        with _translated(f"ledger {self.uri}"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=below, PaginationConfig={"PageSize": PAGE_NAMES}
-            )
-            keys = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
-        return sorted(name for key in keys if not (name := key.removeprefix(self.prefix)).startswith("."))
-
-    def _key(self, name: str) -> str:
-        return self.prefix + require_ledger_name(name)
-
-    def _read(self, key: str) -> bytes:
-        answer = self._client.get_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
-        return bytes(answer["Body"].read())
-
-    def _create(self, key: str, data: bytes) -> bool:
-        """Whether this call bound the key; False when it is taken."""
-        put = functools.partial(
-            self._client.put_object, Bucket=self.bucket, Key=key, Body=data, IfNoneMatch="*", ChecksumAlgorithm="SHA256"
-        )
-        with _translated(f"ledger {self.uri}"):
-            try:
-                _again(put)
-            except ClientError as error:
-                if _status(error) == TAKEN:
-                    return False
-                raise
-        return True
-
-    def _prove(self) -> None:
-        """On first use: a second conditional put of one key must be refused, or nothing here is create-once."""
-        if self._proven:
-            return
-        key = f"{self.prefix}{PROBE}"
-        if self._create(key, b"") and self._create(key, b""):
-            raise UnfitInput(
-                f"ledger {self.uri}",
-                "a store that accepts a second conditional put of one key",
-                "one that enforces If-None-Match: *",
-                "The store does not enforce create-once; keep the ledger on one that does, or in a folder.",
-            )
-        self._proven = True
-
-
 def _stream(store: Any, part: Path, **request: Any) -> None:
     body = store.get_object(**request)["Body"]
     with part.open("wb") as stream:
@@ -262,7 +182,7 @@ def _stream(store: Any, part: Path, **request: Any) -> None:
         os.fsync(stream.fileno())
 
 
-def _again(call: Callable[[], T]) -> T:
+def again(call: Callable[[], T]) -> T:
     """The call's answer; one that breaks off while it is read, or meets a racing put, is asked again, a few times."""
     return Retrying(
         stop=stop_after_attempt(ATTEMPTS),
@@ -274,12 +194,12 @@ def _again(call: Callable[[], T]) -> T:
 
 def _passing(error: BaseException) -> bool:
     if isinstance(error, ClientError):
-        return _status(error) == RACING
+        return status_of(error) == RACING
     return isinstance(error, BROKEN_OFF)
 
 
 @contextmanager
-def _translated(where: str) -> Iterator[None]:
+def translated(where: str) -> Iterator[None]:
     """What boto3 raises, as assay's errors."""
     try:
         yield
@@ -292,7 +212,7 @@ def _translated(where: str) -> Iterator[None]:
 
 
 def _refuse(where: str, error: ClientError) -> NoReturn:
-    status, said = _status(error), f"{error.response['Error'].get('Code')}: {error.response['Error'].get('Message')}"
+    status, said = status_of(error), f"{error.response['Error'].get('Code')}: {error.response['Error'].get('Message')}"
     if (status >= 500 and status != 501) or status in (RACING, 429):
         raise Unreachable(where, said, "an answer from the object store") from error
     fixes = {
@@ -304,5 +224,6 @@ def _refuse(where: str, error: ClientError) -> NoReturn:
     raise UnfitInput(where, said, "an object that can be read or written", fixes.get(status, "")) from error
 
 
-def _status(error: ClientError) -> int:
+def status_of(error: ClientError) -> int:
+    """The HTTP status of an answer that boto3 raised."""
     return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
