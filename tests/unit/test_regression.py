@@ -336,7 +336,7 @@ def test_errors_beyond_the_largest_take_the_trust_away(tmp_path):
     [
         ({"regression": None}, "largest_error"),
         ({"aspects": {"calibration": {}}}, "evaluate.aspects"),
-        ({"slices": ["class"]}, "evaluate.slices"),
+        ({"slices": ["class", "source"]}, "evaluate.slices"),
         ({"triggers": [{"name": "t"}]}, "evaluate.triggers"),
         ({"decide": {"mae": 1.0}}, "evaluate.decide"),
         ({"attacks": "standard"}, "an attack on a class"),

@@ -44,6 +44,7 @@ class EvaluateConfig(Section):
             aspects that ask for them by that name: canaries, records from elsewhere, records to fit a temperature on.
             On a cluster the pod that evaluates has to be able to read them there.
         slices: also measure every ``class``, every ``source`` of the hold-out, or both, for the rule ``worst_slice``.
+            Of quantities, every ``source``.
         constraints: of a table, which columns an attack may move and how; part of every threat, and of its name.
             Usually the section ``constraints`` of the whole file, by which sanitize judges records too.
         black_box: of a model that can only be asked: how often, and what its answers are.

@@ -14,6 +14,7 @@ from typing import Any
 
 from assay import lineage
 from assay.errors import AssayError
+from assay.evaluate import slices
 from assay.evaluate.champion import find_champion
 from assay.evaluate.deliver import Places, publish
 from assay.evaluate.holdout import unseen
@@ -27,6 +28,7 @@ from assay.evaluate.regression_measure import (
     regression_checks,
     regression_estimates,
     regression_outcomes,
+    slice_estimates,
 )
 from assay.evaluate.regression_page import write_regression_page
 from assay.evaluate.regression_plan import RegressionPrepared, known_layers
@@ -86,6 +88,8 @@ def conclude_regression(
     estimates = regression_estimates(found, prepared.plan, config.confidence)
     if beside is not None:
         estimates |= differences(found, beside, prepared.plan, config.confidence)
+    divided = slices.members(data, (), config.slices)
+    estimates |= slice_estimates(found, prepared.plan, divided, config.confidence)
     checks = regression_checks(found, prepared.plan)
     made = Evidence(
         subjects=subjects(candidate, data, measured.champion),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -20,6 +21,7 @@ from assay.evaluate.blocks import block_count, block_rows
 from assay.evaluate.holdout import Holdout
 from assay.evaluate.layers import Layer
 from assay.evaluate.regression_plan import RegressionPlan
+from assay.evaluate.slices import sliced
 from assay.evaluate.worst_error import (
     Floats,
     Reached,
@@ -32,6 +34,8 @@ from assay.evidence import minus_champion, robust
 from assay.models.folder import LoadedModel
 from assay.progress import track
 
+ALL = slice(None)
+
 __all__ = [
     "RegressionMeasured",
     "differences",
@@ -39,6 +43,7 @@ __all__ = [
     "regression_checks",
     "regression_estimates",
     "regression_outcomes",
+    "slice_estimates",
 ]
 
 
@@ -119,18 +124,43 @@ def _joined(parts: Sequence[RegressionMeasured]) -> RegressionMeasured:
     )
 
 
-def regression_estimates(found: RegressionMeasured, plan: RegressionPlan, confidence: float) -> dict[str, Estimate]:
-    """``mae``, ``rmse``, and of every threat the worst error, what attacks found of it and what is proven."""
-    largest = plan.largest
+def regression_estimates(
+    found: RegressionMeasured,
+    plan: RegressionPlan,
+    confidence: float,
+    of: npt.NDArray[np.bool_] | slice = ALL,
+) -> dict[str, Estimate]:
+    """``mae``, ``rmse``, and of every threat the worst error, what attacks found of it and what is proven.
+
+    Of all records, or of those that ``of`` (N,) chooses.
+    """
+    error, largest = found.error[of], plan.largest
     made = {
-        "mae": mean_error(found.error, largest, confidence),
-        "rmse": root_mean_square(found.error, largest, confidence),
+        "mae": mean_error(error, largest, confidence),
+        "rmse": root_mean_square(error, largest, confidence),
     }
     for threat in plan.threats:
         there = found.reached[threat.key]
-        made[robust("worst_case_error", threat)] = enclosed_mean(there.found, there.bound, largest, confidence)
-        made[robust("error_under_attack", threat)] = mean_error(there.found, largest, confidence)
-        made[robust("certified_error", threat)] = mean_error(there.bound, largest, confidence)
+        less, more = there.found[of], there.bound[of]
+        made[robust("worst_case_error", threat)] = enclosed_mean(less, more, largest, confidence)
+        made[robust("error_under_attack", threat)] = mean_error(less, largest, confidence)
+        made[robust("certified_error", threat)] = mean_error(more, largest, confidence)
+    return made
+
+
+def slice_estimates(
+    found: RegressionMeasured, plan: RegressionPlan, divided: Mapping[str, Sequence[str]], confidence: float
+) -> dict[str, Estimate]:
+    """The same of every part, such as ``mae[source=vendor]``; ``divided`` as `assay.evaluate.slices.members` gives it.
+
+    Every interval has the confidence by itself: a rule that asks for a bar in every part passes no more often for it.
+    """
+    made: dict[str, Estimate] = {}
+    for by, names in divided.items():
+        every = np.array(names)
+        for name in sorted(set(names)):
+            part = regression_estimates(found, plan, confidence, every == name)
+            made |= {sliced(whole, by, name): estimate for whole, estimate in part.items()}
     return made
 
 

@@ -20,7 +20,7 @@ from assay.evaluate.worst_error import attacks_of, proof_of
 from assay.models.folder import LoadedModel, load_model
 from assay.threat import ThreatModel
 
-ABOUT_CLASSES = ("triggers", "aspects", "sets", "slices", "decide", "limit_s", "budget", "black_box")
+ABOUT_CLASSES = ("triggers", "aspects", "sets", "decide", "limit_s", "budget", "black_box")
 
 __all__ = ["RegressionPlan", "RegressionPrepared", "known_layers", "prepare_regression"]
 
@@ -104,6 +104,8 @@ def known_layers(model: LoadedModel) -> list[Layer] | None:
 
 def _require_regression(config: EvaluateConfig) -> float:
     refuse_settings(config, ABOUT_CLASSES, "a regression")
+    if "class" in config.slices:
+        raise UnfitInput("evaluate.slices", "class", "source alone, for a regression")
     if config.precision != "float32":
         raise UnfitInput("evaluate.precision", config.precision, "float32 for a regression")
     if config.regression is None:

@@ -13,7 +13,7 @@ from assay.evaluate.measure import Plan
 from assay.evaluate.outcomes import STANDS, Outcomes
 from assay.evidence import robust
 
-__all__ = ["estimates", "members"]
+__all__ = ["estimates", "members", "sliced"]
 
 
 def members(data: Holdout, classes: Sequence[str], slices: Sequence[str]) -> dict[str, list[str]]:
@@ -24,9 +24,17 @@ def members(data: Holdout, classes: Sequence[str], slices: Sequence[str]) -> dic
         classes: names of the classes; one that would not do in the name of an estimate is told by its number, ``#3``.
         slices: ``class``, ``source`` or both.
     """
-    named = [name if NAME.fullmatch(name) else f"#{number}" for number, name in enumerate(classes)]
-    found = {"class": [named[label] for label in data.y], "source": [it.partition("/")[0] for it in data.record_ids]}
+    found = {"source": [it.partition("/")[0] for it in data.record_ids]}
+    if "class" in slices:
+        named = [name if NAME.fullmatch(name) else f"#{number}" for number, name in enumerate(classes)]
+        found["class"] = [named[label] for label in data.y]
     return {by: found[by] for by in slices}
+
+
+def sliced(estimate: str, by: str, name: str) -> str:
+    """The name of an estimate on one part, such as ``robust_accuracy[class=7]/linf:0.1``."""
+    start, slash, threat = estimate.partition("/")
+    return f"{start}[{by}={name}]{slash}{threat}"
 
 
 def estimates(
@@ -49,7 +57,6 @@ def estimates(
         for name in sorted(set(names)):
             of = measured == name
             for estimate, holds in right.items():
-                start, slash, threat = estimate.partition("/")
-                whole = f"{start}[{by}={name}]{slash}{threat}"
-                found[whole] = curtailed(int(holds[of].sum()), int(of.sum()), int((every == name).sum()), confidence)
+                counted = int(holds[of].sum()), int(of.sum()), int((every == name).sum())
+                found[sliced(estimate, by, name)] = curtailed(*counted, confidence)
     return found
