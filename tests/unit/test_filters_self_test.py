@@ -52,7 +52,11 @@ def run_on(monkeypatch: pytest.MonkeyPatch, share: float, config: FilterConfig) 
     looks = Looks(features(given)[~removed], share)
     monkeypatch.setattr(module, "look", looks)
     examined: Any = SimpleNamespace(
-        origins=sources(given.table), decision=SimpleNamespace(removed=removed), built={}, encoder=None
+        x=features(given),
+        origins=sources(given.table),
+        decision=SimpleNamespace(removed=removed),
+        built={},
+        encoder=None,
     )
     power = module.self_test(given, examined, config, None)
     assert power is not None

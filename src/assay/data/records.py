@@ -16,7 +16,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ROW_DIGITS = 18  # so that a row fits into 64 bits
 _ID = re.compile(rf"({NAME.pattern})/({NAME.pattern}):(0|[1-9][0-9]*)")
 
-__all__ = ["NAME", "RecordId", "record_ids", "require_name", "rows_of", "sort_order", "sources"]
+__all__ = ["NAME", "RecordId", "id_column", "record_ids", "require_name", "rows_of", "sort_order", "sources"]
 
 
 class RecordId(NamedTuple):
@@ -51,8 +51,13 @@ def require_name(kind: str, name: str, fix: str = "") -> str:
 
 def record_ids(table: pa.Table) -> list[str]:
     """The text form of every record id of a table, in its order."""
-    rows = pc.cast(table["row"], pa.string())
-    return list(pc.binary_join_element_wise(pc.cast(table["batch"], pa.string()), rows, ":").to_pylist())
+    return list(id_column(table).to_pylist())
+
+
+def id_column(table: pa.Table) -> pa.Array:
+    """`record_ids` as an Arrow array of text."""
+    parts = pc.cast(table["batch"], pa.string()), pc.cast(table["row"], pa.string())
+    return pc.binary_join_element_wise(*parts, ":").combine_chunks()
 
 
 def sources(table: pa.Table) -> list[str]:

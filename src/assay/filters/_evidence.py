@@ -48,7 +48,7 @@ class ClassScores:
         origins: codes of the origins (n + trusted,); that of the trusted records is the largest there can be.
         scores: per detector, (n + trusted,).
         floors, dispersions: per detector.
-        views: what else is known of each, (n + trusted, E) a view.
+        views: what else is known of each, (n + trusted, E) a view; may be read anew each time it is asked for.
     """
 
     label: int
@@ -58,7 +58,7 @@ class ClassScores:
     scores: tuple[Floats, ...]
     floors: tuple[float, ...]
     dispersions: tuple[float, ...]
-    views: tuple[npt.NDArray[np.floating[Any]], ...] = ()
+    views: Sequence[npt.NDArray[np.floating[Any]]] = ()
 
 
 @dataclass(frozen=True)

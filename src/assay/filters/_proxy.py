@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from assay.data.held import HeldRows
 from assay.filters import Floats, Labels
+from assay.filters._moments import moments_of
 
 BATCH, LARGE_BATCH, MANY = 64, 256, 8192
 LEAST_STEPS, MOST_RECORDS = 200, 256_000
 LARGEST = 10.0
-SIDE, MOST_INPUTS = 8, 1024
+SIDE, MOST_INPUTS, MEASURED = 8, 1024, 1024
 
-__all__ = ["Proxy", "Scaling", "fit_proxy", "fixed_threads", "in_a_row"]
+__all__ = ["Proxy", "Scaled", "Scaling", "fit_proxy", "fixed_threads", "in_a_row", "pieces"]
 
 Inputs = npt.NDArray[np.float32]
 
@@ -37,16 +40,66 @@ class Scaling:
     spread: Inputs
 
     @classmethod
-    def of(cls, x: Inputs) -> Scaling:
+    def of(cls, x: Inputs | HeldRows) -> Scaling:
         """From inputs (N, C, H, W) or (N, D)."""
         axes = (0, 2, 3) if x.ndim == 4 else (0,)
-        spread = x.std(axis=axes, keepdims=True, dtype=np.float64)
-        mean = x.mean(axis=axes, keepdims=True, dtype=np.float64)
+        if isinstance(x, HeldRows):
+            mean, spread = moments_of(x)
+        else:
+            spread = x.std(axis=axes, keepdims=True, dtype=np.float64)
+            mean = x.mean(axis=axes, keepdims=True, dtype=np.float64)
         return cls(mean.astype(np.float32), np.where(spread > 0, spread, 1).astype(np.float32))
 
     def __call__(self, x: Inputs) -> Tensor:
         """Standardised tensor."""
         return torch.from_numpy(np.clip((x - self.mean) / self.spread, -LARGEST, LARGEST).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Inputs one after the other, of which those rows are standardised that are asked for.
+
+    Fields:
+        scaling: of all of them.
+        parts: (N, ...) each, of records of one shape.
+        chosen: which rows of the parts together these are, in order; None for all.
+    """
+
+    scaling: Scaling
+    parts: tuple[Inputs | HeldRows, ...]
+    chosen: npt.NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts)) if self.chosen is None else len(self.chosen)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of a tensor."""
+        return (len(self), *self.parts[0].shape[1:])
+
+    def only(self, chosen: npt.NDArray[np.int64]) -> Scaled:
+        """Some of the rows; of all, not of a choice of them."""
+        return Scaled(self.scaling, self.parts, chosen)
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        """Standardised tensor of some rows: a slice, or their numbers."""
+        if len(self.parts) == 1 and self.chosen is None:
+            return self.scaling(self.parts[0][rows])
+        at = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
+        at = at if self.chosen is None else self.chosen[at]
+        found = np.empty((len(at), *self.shape[1:]), np.float32)
+        first = 0
+        for part in self.parts:
+            mine = (at >= first) & (at < first + len(part))
+            found[mine] = part[at[mine] - first]
+            first += len(part)
+        return self.scaling(found)
+
+
+def pieces(x: Tensor | Scaled) -> Iterator[Tensor]:
+    """Rows in turn, at most so many at a time as are measured together; at least one piece, which may be empty."""
+    for first in range(0, max(1, len(x)), MEASURED):
+        yield x[first : first + MEASURED]
 
 
 class Proxy(nn.Module):
@@ -72,18 +125,18 @@ class Proxy(nn.Module):
         return logits
 
     @torch.no_grad()
-    def measure(self, x: Tensor) -> tuple[Floats, Floats]:
+    def measure(self, x: Tensor | Scaled) -> tuple[Floats, Floats]:
         """Activations (N, width) and class log-probabilities (N, K), float64."""
-        parts = [self.activations(part) for part in torch.split(x, 1024)]
+        parts = [self.activations(part) for part in pieces(x)]
         activations = torch.cat(parts)
         logits = torch.log_softmax(self.classes(activations).double(), dim=1)
         return activations.double().numpy(), logits.numpy()
 
     @torch.no_grad()
-    def overlaid(self, x: Tensor, overlays: Tensor) -> Floats:
+    def overlaid(self, x: Tensor | Scaled, overlays: Tensor) -> Floats:
         """Entropy, in nats, of the answers for records (N, ...) with each overlay (P, ...) added to them: (N, P)."""
         found = []
-        for part in torch.split(x, 1024):
+        for part in pieces(x):
             for overlay in overlays:
                 said = torch.log_softmax(self((part + overlay).clamp(-LARGEST, LARGEST)).double(), dim=1)
                 found.append(-(said.exp() * said).sum(dim=1))
@@ -91,7 +144,7 @@ class Proxy(nn.Module):
         return torch.cat(parts).numpy() if parts else np.empty((0, len(overlays)))
 
 
-def fit_proxy(x: Tensor, y: Labels, classes: int, *, epochs: int, seed: int) -> Proxy:
+def fit_proxy(x: Tensor | Scaled, y: Labels, classes: int, *, epochs: int, seed: int) -> Proxy:
     """Fit a proxy by cross-entropy with Adam, the step size falling to zero; same seed, same threads, same weights.
 
     Many records are taken in larger batches, by steps twice as long: a third of the time for the same fit. Channels lie

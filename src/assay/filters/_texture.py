@@ -10,18 +10,22 @@ Reference: Zeng, Park, Mao and Jia. Rethinking the Backdoor Attacks' Triggers: A
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from assay.filters._proxy import Scaled, pieces
+
 GRID, LEAST_CONTRAST = 13, 0.03
 
-__all__ = ["texture"]
+__all__ = ["texture", "textures"]
 
 
-def texture(x: Tensor) -> npt.NDArray[np.float32]:
+def texture(x: Tensor | Scaled) -> npt.NDArray[np.float32]:
     """Log mean absolute second differences along rows and along columns, on a grid of at most 13 by 13 places.
 
     Args:
@@ -30,11 +34,18 @@ def texture(x: Tensor) -> npt.NDArray[np.float32]:
     Returns:
         (N, 2 * places) float32; no columns for images of fewer than three pixels a side.
     """
+    return np.concatenate(list(textures(x)))
+
+
+def textures(x: Tensor | Scaled) -> Iterator[npt.NDArray[np.float32]]:
+    """The rows of `texture`, a part at a time."""
     height, width = x.shape[2] - 2, x.shape[3] - 2
     if min(height, width) < 1:
-        return np.empty((len(x), 0), dtype=np.float32)
+        yield np.empty((len(x), 0), dtype=np.float32)
+        return
     size = min(GRID, -(-height // 2)), min(GRID, -(-width // 2))
-    return np.concatenate([_texture(part, size) for part in torch.split(x, 1024)])
+    for part in pieces(x):
+        yield _texture(part, size)
 
 
 def _texture(x: Tensor, size: tuple[int, int]) -> npt.NDArray[np.float32]:

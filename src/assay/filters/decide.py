@@ -19,16 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from assay.errors import UnfitInput
 from assay.filters import Floats, Labels
 from assay.filters._cut import Limits, remove
 from assay.filters._evidence import Bools, Cell, ClassScores, Ints, contrasts, p_value, permuted
 from assay.filters._linear import by_class
-from assay.filters.features import Space
+from assay.filters.features import View
 from assay.progress import track
 
 ALL_SOURCES = "*"
@@ -95,7 +96,7 @@ def decide(
     false_alarm_rate: float,
     generator: np.random.Generator,
     permutations: int = 999,
-    views: Sequence[Space] = (),
+    views: Sequence[View] = (),
     clean_loss: float = 0.003,
     false_discovery_share: float = 0.5,
 ) -> Decision:
@@ -187,13 +188,29 @@ def _require(
             raise UnfitInput(f"scores of {name}", "NaN or infinity", "finite scores")
 
 
+@dataclass(frozen=True)
+class _OfClass(Sequence[npt.NDArray[Any]]):
+    """The views of one class, each in memory only while it is used: of a class that is not flagged never."""
+
+    views: Sequence[View]
+    rows: Ints
+    reference: Ints
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, at: Any) -> Any:
+        view = self.views[at]
+        return np.concatenate([view.records[self.rows], view.trusted[self.reference]])
+
+
 def _classes(
     scores: Mapping[str, Scores],
     labels: Labels,
     codes: Ints,
     trusted_labels: Labels,
     origins: int,
-    views: Sequence[Space],
+    views: Sequence[View],
 ) -> Iterator[ClassScores]:
     for label, rows in by_class(labels):
         reference = np.flatnonzero(trusted_labels == label)
@@ -205,5 +222,5 @@ def _classes(
             scores=tuple(np.concatenate([given.records[rows], given.trusted[reference]]) for given in scores.values()),
             floors=tuple(given.floor for given in scores.values()),
             dispersions=tuple(given.dispersion for given in scores.values()),
-            views=tuple(np.concatenate([view.records[rows], view.trusted[reference]]) for view in views),
+            views=_OfClass(views, rows, reference),
         )

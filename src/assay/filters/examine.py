@@ -12,6 +12,8 @@ from threadpoolctl import threadpool_limits
 from assay.config.filters import FilterConfig
 from assay.data import records
 from assay.data.dataset import Dataset, features, labels
+from assay.data.held import HeldRows
+from assay.data.layout import RESERVED
 from assay.errors import UnfitInput
 from assay.filters import Filter, Labels
 from assay.filters.decide import Decision, Scores, decide
@@ -42,6 +44,7 @@ class Examined:
     """All that the filter knows of a dataset.
 
     Fields:
+        x: the records' features.
         origins: of every record: its source, or its batch where there is one source.
         trusted_labels: of the trusted records (T,).
         spaces: the representations; scores: by detector; silent: detectors that could not speak, with the reason.
@@ -50,6 +53,7 @@ class Examined:
         encoder: what gave the activations, where no proxy did.
     """
 
+    x: Inputs | HeldRows
     origins: list[str]
     trusted_labels: Labels
     spaces: Spaces
@@ -62,6 +66,7 @@ class Examined:
 
 def examine(
     given: Dataset,
+    x: Inputs | HeldRows,
     config: FilterConfig,
     trusted: Dataset | None,
     built: dict[str, Filter],
@@ -70,7 +75,8 @@ def examine(
     """Represent, score and decide; writes nothing.
 
     Args:
-        given: the records under test.
+        given: the records under test; of its table only keys and labels are read.
+        x: their features, (N, C, H, W) or (N, D) float32.
         config: rates and seeds.
         trusted: records known to be clean, or None.
         built: the detectors, from `assay.filters.scoring.members`.
@@ -81,12 +87,12 @@ def examine(
     reference = (features(trusted), labels(trusted)) if trusted is not None and len(trusted) else None
     trusted_labels = reference[1] if reference else np.empty(0, dtype=np.int64)
     classes = len(given.manifest.content.classes)
-    found, made = look(features(given), y, origins, classes, reference, config, built, encoder)
-    return Examined(origins, trusted_labels, found, made.scores, made.silent, built, made.decision, encoder)
+    found, made = look(x, y, origins, classes, reference, config, built, encoder)
+    return Examined(x, origins, trusted_labels, found, made.scores, made.silent, built, made.decision, encoder)
 
 
 def look(
-    x: Inputs,
+    x: Inputs | HeldRows,
     labels: Labels,
     origins: Sequence[str],
     classes: int,
@@ -160,5 +166,6 @@ def _require_schema(given: Dataset, trusted: Dataset | None) -> None:
         return
     one, other = given.manifest.content, trusted.manifest.content
     names = [column.name for column in one.columns], [column.name for column in other.columns]
-    if one.classes != other.classes or given.feature_names != trusted.feature_names:
+    features_of_both = [[name for name in each if name not in RESERVED] for each in names]
+    if one.classes != other.classes or features_of_both[0] != features_of_both[1]:
         raise UnfitInput("trusted records", f"columns {names[1]}", f"columns {names[0]} and the same classes")

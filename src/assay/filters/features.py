@@ -19,23 +19,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from assay.data.held import HeldRows, Inputs, hold, row_blocks
 from assay.errors import UnfitInput
 from assay.filters import Floats, Labels
 from assay.progress import track
 
 LEAST_IN_CLASS = 5
 ABSTAINS = -50.0
+ENCODED = 512  # records that an encoder takes at a time: the same ones, whether they are held or in memory
 
-Inputs = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Encode = Callable[[Inputs], Floats]
 
-__all__ = ["Encode", "Inputs", "Space", "Spaces", "dealt", "folds_of", "spaces", "views"]
+__all__ = ["Encode", "Inputs", "Space", "Spaces", "View", "dealt", "folds_of", "spaces", "views"]
+
+
+class Indexed(Protocol):
+    """What gives the rows it is asked for: an array, or something that reads or makes them then."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
+class View(Protocol):
+    """One representation, of the records under test and of the trusted ones, for whoever asks for rows of it."""
+
+    @property
+    def records(self) -> Indexed:
+        """(N, D)."""
+        ...
+
+    @property
+    def trusted(self) -> npt.NDArray[Any]:
+        """(T, D); T may be 0."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,6 +66,14 @@ class Space:
     """One representation: of the records under test (N, D) and of the trusted ones (T, D; T may be 0)."""
 
     records: npt.NDArray[Any]
+    trusted: npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class HeldSpace:
+    """A `Space` too wide to be in memory."""
+
+    records: Indexed
     trusted: npt.NDArray[Any]
 
 
@@ -56,13 +87,13 @@ class Spaces:
 
     penultimate: Space
     held_out: Space | None
-    inputs: Space
+    inputs: View
     superimposed: Space | None = None
-    texture: Space | None = None
+    texture: View | None = None
 
 
 def spaces(
-    x: Inputs,
+    x: Inputs | HeldRows,
     labels: Labels,
     groups: Sequence[str],
     *,
@@ -78,7 +109,7 @@ def spaces(
     """Fit the proxies and measure every record.
 
     Args:
-        x: (N, C, H, W) or (N, D) float32.
+        x: (N, C, H, W) or (N, D) float32. Held in a file, its inputs and texture stay in files beside it.
         labels: (N,) int64 in [0, classes).
         groups: source of every record.
         classes: number of classes.
@@ -96,35 +127,41 @@ def spaces(
     """
     reference = trusted or (np.empty((0, *x.shape[1:]), np.float32), np.empty(0, np.int64))
     _require(x, labels, groups, reference)
-    from assay.filters._proxy import Scaling, fit_proxy, fixed_threads, in_a_row
-    from assay.filters._texture import texture
+    from assay.filters._proxy import Scaled, Scaling, fit_proxy, fixed_threads, in_a_row
+    from assay.filters._texture import texture, textures
 
     fold = folds_of(groups, folds)
     several = bool(fold.max())
     rounds = _rounds(fold) if several else _rounds_of_one(labels, reference[1], folds)
     with fixed_threads(threads):
         scaling = Scaling.of(x)
-        records, clean = scaling(x), scaling(reference[0])
-        pool, answers = scaling(np.concatenate([x, reference[0]])), np.concatenate([labels, reference[1]])
-        both = len(x) if several else len(pool)
-        whole = fit_proxy(pool[:both], answers[:both], classes, epochs=epochs, seed=seed)
+        pool, answers = Scaled(scaling, (x, reference[0])), np.concatenate([labels, reference[1]])
+        records, clean = Scaled(scaling, (x,)), scaling(reference[0])
+        both = records if several else pool
+        whole = fit_proxy(both, answers[: len(both)], classes, epochs=epochs, seed=seed)
         said = np.zeros((len(pool), classes))
         for use, judged in track(rounds, "proxies", len(rounds)):
             use = np.concatenate([use, np.arange(len(x), len(pool))]) if several else use
-            proxy = fit_proxy(pool[use], answers[use], classes, epochs=-(-epochs // 2), seed=seed)
+            proxy = fit_proxy(pool.only(use), answers[use], classes, epochs=-(-epochs // 2), seed=seed)
             seen = np.bincount(answers[use], minlength=classes)
-            said[judged] = _abstain(proxy.measure(pool[judged])[1], answers[judged], seen)
+            said[judged] = _abstain(proxy.measure(pool.only(judged))[1], answers[judged], seen)
         below = whole.measure(records)[0]
         below_clean, of_clean = whole.measure(clean) if len(clean) else (below[:0], said[:0])
         drawn = records[np.random.default_rng(seed).choice(len(records), min(overlays, len(records)), replace=False)]
         superimposed = Space(whole.overlaid(records, drawn), whole.overlaid(clean, drawn)) if overlays else None
         if encoder is not None:
-            below, below_clean = encoder(x), encoder(reference[0])
-        sharp = Space(texture(records), texture(clean)) if x.ndim == 4 else None
+            below, below_clean = _encoded(encoder, x), encoder(reference[0])
+        sharp: View | None = None
+        row = Made(records, in_a_row)
+        inputs: View = HeldSpace(row, in_a_row(clean)) if isinstance(x, HeldRows) else Space(row[:], in_a_row(clean))
+        if x.ndim == 4 and isinstance(x, HeldRows):
+            sharp = HeldSpace(hold(x.path.with_suffix(".texture"), textures(records)), texture(clean))
+        elif x.ndim == 4:
+            sharp = Space(texture(records), texture(clean))
     return Spaces(
         penultimate=Space(below, below_clean),
         held_out=Space(said[: len(x)], of_clean if several else said[len(x) :]) if rounds else None,
-        inputs=Space(in_a_row(records), in_a_row(clean)),
+        inputs=inputs,
         superimposed=superimposed,
         texture=sharp,
     )
@@ -159,7 +196,27 @@ def dealt(labels: Labels, parts: int) -> Rows:
     return part
 
 
-def views(found: Spaces) -> list[Space]:
+def _encoded(encoder: Encode, x: Inputs | HeldRows) -> Floats:
+    if not isinstance(x, HeldRows):
+        return encoder(x)
+    return np.concatenate([encoder(x[rows]) for rows in row_blocks(x.shape, ENCODED)])
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a function makes of rows, made when they are asked for."""
+
+    of: Indexed
+    made: Callable[[Any], npt.NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+    def __getitem__(self, rows: Any) -> npt.NDArray[Any]:
+        return self.made(self.of[rows])
+
+
+def views(found: Spaces) -> list[View]:
     """What a found sub-population is told apart in: activations, the inputs themselves, and texture.
 
     They err in different ways: activations mix a trigger with the content, the inputs know no class, and texture, which
@@ -172,9 +229,23 @@ def views(found: Spaces) -> list[Space]:
     return [found.penultimate, found.inputs, found.texture, _beside(found.penultimate, found.texture)]
 
 
-def _beside(one: Space, other: Space) -> Space:
-    pairs = ((one.records, other.records), (one.trusted, other.trusted))
-    return Space(*(np.concatenate(pair, axis=1, dtype=np.float32, casting="same_kind") for pair in pairs))
+def _beside(one: View, other: View) -> View:
+    return HeldSpace(Beside(one.records, other.records), Beside(one.trusted, other.trusted)[:])
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Rows of two, side by side as float32."""
+
+    one: Indexed
+    other: Indexed
+
+    def __len__(self) -> int:
+        return len(self.one)
+
+    def __getitem__(self, rows: Any) -> npt.NDArray[np.float32]:
+        pair = (self.one[rows], self.other[rows])
+        return np.concatenate(pair, axis=1, dtype=np.float32, casting="same_kind")
 
 
 def folds_of(groups: Sequence[str], folds: int) -> npt.NDArray[np.int64]:
@@ -199,7 +270,7 @@ def _abstain(said: Floats, labels: Labels, seen: npt.NDArray[np.int64]) -> Float
     return np.where(unknown[:, None], sure, said)
 
 
-def _require(x: Inputs, labels: Labels, groups: Sequence[str], trusted: tuple[Inputs, Labels]) -> None:
+def _require(x: Inputs | HeldRows, labels: Labels, groups: Sequence[str], trusted: tuple[Inputs, Labels]) -> None:
     if x.ndim not in (2, 4) or not len(x) or len(labels) != len(x) or len(groups) != len(x):
         raise UnfitInput(
             "inputs", f"x {x.shape}, labels {labels.shape}, {len(groups)} groups", "(N, C, H, W) or (N, D), N of each"
@@ -207,7 +278,7 @@ def _require(x: Inputs, labels: Labels, groups: Sequence[str], trusted: tuple[In
     if trusted[0].shape[1:] != x.shape[1:] or len(trusted[0]) != len(trusted[1]):
         raise UnfitInput("trusted inputs", f"shape {trusted[0].shape}", f"(T, {', '.join(map(str, x.shape[1:]))})")
     for name, values in (("inputs", x), ("trusted inputs", trusted[0])):
-        if not np.isfinite(values).all():
+        if not all(np.isfinite(values[rows]).all() for rows in row_blocks(values.shape)):
             raise UnfitInput(name, "NaN or infinity", "finite numbers", "Let sanitize quarantine such records.")
     if len(np.unique(labels)) < 2:
         raise UnfitInput("labels", "one class", "two or more")

@@ -6,11 +6,12 @@ from collections import Counter
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from markupsafe import Markup
 
 from assay.config.filters import FilterConfig
 from assay.data import records
-from assay.data.dataset import Dataset, features, labels
+from assay.data.dataset import Dataset, labels
 from assay.filters import Floats
 from assay.filters._linear import principal, scatter
 from assay.filters.decide import ALL_SOURCES, ClassVerdict
@@ -157,10 +158,9 @@ def _plane(points: Floats, gone: npt.NDArray[np.bool_]) -> Floats:
 
 def _pictures(given: Dataset, examined: Examined, rows: npt.NDArray[np.int64]) -> list[Markup]:
     """The most suspicious records quarantined, beside records of the class that were kept."""
-    x = features(given)
+    x, gone = examined.x, examined.decision.removed
     if x.ndim != 4:
         return []
-    gone, ids = examined.decision.removed, given.record_ids
     by_score = sorted(rows[gone[rows]], key=lambda row: (-_deciding_score(examined, row), row))
     shown = []
     for heading, chosen in (("Quarantined", by_score), ("Kept", rows[~gone[rows]])):
@@ -168,7 +168,10 @@ def _pictures(given: Dataset, examined: Examined, rows: npt.NDArray[np.int64]) -
         if few:
             pictures = x[few].transpose(0, 2, 3, 1)
             pictures = pictures if pictures.shape[3] == 3 else pictures[..., 0]
-            shown += [html.heading(heading), plots.images(pictures, [ids[row] for row in few])]
+            shown += [
+                html.heading(heading),
+                plots.images(pictures, records.record_ids(given.table.take(pa.array(few)))),
+            ]
     return shown
 
 

@@ -63,7 +63,7 @@ class Power:
 
 
 def self_test(given: Dataset, examined: Examined, config: FilterConfig, trusted: Dataset | None) -> Power | None:
-    """Plant and look, in the records that stay; None where no trial is asked for.
+    """Plant and look, in the records that stay, all of them in memory; None where no trial is asked for.
 
     Args:
         given: the records under test.
@@ -77,7 +77,7 @@ def self_test(given: Dataset, examined: Examined, config: FilterConfig, trusted:
     asked, stay = config.self_test, ~examined.decision.removed
     if not asked.trials:
         return None
-    x, y = features(given)[stay], labels(given)[stay]
+    x, y = examined.x[stay], labels(given)[stay]
     origins = np.asarray(examined.origins, dtype=str)[stay]
     reference = (features(trusted), labels(trusted)) if trusted is not None and len(trusted) else None
     count, classes = max(1, round(asked.share * len(y))), len(given.manifest.content.classes)

@@ -1,17 +1,22 @@
 """The step ``filter_poison``: does the dataset carry poison, and which records are it?
 
-1. load the dataset and the trusted records, every byte against their manifests;
+1. read the dataset, every byte against its manifest: features into a file, keys and labels into memory; load the
+   trusted records;
 2. fit the proxies and represent every record twice (`assay.filters.features`);
 3. score every record by every detector (`assay.filters.scoring`);
 4. decide per class, with a family-wise p-value (`assay.filters.decide`);
 5. where the removal is too large or too whole (`assay.filters._review`), stop for a person to look;
 6. if asked for, plant known backdoors in copies and say how many are found (`assay.filters.self_test`);
-7. findings into the ledger, then kept, quarantine and scores, each whole.
+7. read the dataset once more and divide it; findings into the ledger, then quarantine, kept and scores, each whole.
+
+In memory are the activations and log-probabilities of every record, its scores, key and label, and, of one flagged
+class at a time, all that is known of its records.
 """
 
 from __future__ import annotations
 
 import io
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,15 +29,22 @@ from assay import lineage
 from assay.config.base import parse_json
 from assay.config.filters import FilterConfig
 from assay.data.dataset import Dataset
+from assay.data.divide import divide
 from assay.data.division import division
-from assay.data.files import write_file
-from assay.data.findings import Finding, Split, findings_bytes, split
+from assay.data.files import temporary_folder, write_file
+from assay.data.finding_list import FindingList
+from assay.data.held import held
+from assay.data.records import id_column
+from assay.data.stream import DatasetReader, DatasetWriter
 from assay.filters._review import doubts, require_none
 from assay.filters.examine import Examined, examine
 from assay.filters.scoring import members
 from assay.filters.self_test import Power, self_test
 from assay.models.encoder import load_encoder
 from assay.quarantine_seal import seal_quarantine
+
+GROUP_ROWS = 2**20  # of the scores: the row group of a file written at once
+Parts = tuple[DatasetWriter, DatasetWriter]
 
 __all__ = ["filter_poison", "filter_poison_json"]
 
@@ -68,10 +80,12 @@ def filter_poison(
             an encoder of other inputs.
         AssayError: a source or class would lose more than the cap, or all of one kind: needs review.
     """
-    with lineage.step("filter_poison", run) as record:
+    scratch = temporary_folder(kept.with_name(f"{kept.name}-held"))
+    with lineage.step("filter_poison", run) as record, scratch as folder:
         built = members(config.detectors)
-        given = Dataset.load(dataset)
-        given.manifest.content.require_classes("filter")
+        reader = DatasetReader(dataset)
+        reader.manifest.content.require_classes("filter")
+        given, x = held(reader, folder)
         record.uses(given, "training")
         trusted = Dataset.load(calibration) if calibration is not None else None
         if trusted is not None:
@@ -79,7 +93,7 @@ def filter_poison(
         encode = load_encoder(config.encoder, "filter.encoder") if config.encoder.model else None
         if encode is not None:
             record.reads("model", encode.digest, "encoder")
-        examined = examine(given, config, trusted, built, encode)
+        examined = examine(given, x, config, trusted, built, encode)
         found = doubts(given, examined, config.removal_cap)
         power = self_test(given, examined, config, trusted) if not found else None
         if page is not None:
@@ -88,13 +102,10 @@ def filter_poison(
             write_file(page, page_of(given, examined, config, found, power).encode())
         require_none(found, config.removal_cap)
         parameters = _parameters(config, power, encode.digest if encode is not None else "")
-        parts = split(given, _findings(given, examined), step="filter_poison", parameters=parameters)
-        record.finds(parts.findings)
-        record.makes(parts.quarantined, "quarantine")
-        record.makes(parts.kept, "training")
-        extra = {"findings.parquet": findings_bytes(parts.findings)}
-        parts.quarantined.save(quarantine, extra, lambda folder: seal_quarantine(folder, record.workspace))
-        parts.kept.save(kept)
+        findings, places = _findings(given, examined), {"kept": kept, "quarantine": quarantine}
+        with ExitStack() as files:
+            parts = divide(reader, findings, step="filter_poison", parameters=parameters, places=places, files=files)
+            _record(parts, findings, record)
         write_file(scores, _scores_bytes(given, examined))
         if power is not None:
             record.metrics |= {name: estimate.value for name, estimate in power.estimates().items()}
@@ -118,30 +129,46 @@ def _parameters(config: FilterConfig, power: Power | None, encoder: str) -> dict
     return document
 
 
-def _findings(given: Dataset, examined: Examined) -> list[Finding]:
-    ids, decision = given.record_ids, examined.decision
-    found = []
-    for at in np.flatnonzero(decision.removed):
-        name = decision.detectors[decision.by[at]]
-        score = float(examined.scores[name].records[at])
-        found.append(Finding(ids[at], name, score, examined.built[name].reason, "quarantine"))
+def _findings(given: Dataset, examined: Examined) -> FindingList:
+    found, decision = FindingList(), examined.decision
+    for number, name in enumerate(decision.detectors):
+        rows = np.flatnonzero(decision.removed & (decision.by == number))
+        ids = id_column(given.table.take(pa.array(rows)))
+        found.add(ids, name, examined.scores[name].records[rows], examined.built[name].reason, "quarantine")
     return found
+
+
+def _record(parts: Parts, findings: FindingList, record: lineage.StepRecord) -> None:
+    """Into the ledger and beside the records that leave: why they do; refused before where a folder is taken."""
+    kept, left = parts
+    left.require_room()
+    kept.require_room()
+    data = findings.bytes()
+    record.finds_bytes(data if len(findings) else b"")
+    (left.folder / "findings.parquet").write_bytes(data)
+    seal_quarantine(left.folder, record.workspace)
+    record.makes(left, "quarantine")
+    record.makes(kept, "training")
 
 
 def _scores_bytes(given: Dataset, examined: Examined) -> bytes:
     """Parquet bytes: record_id, one float64 column a detector, decision."""
-    decision = np.where(examined.decision.removed, "quarantine", "keep")
-    columns = {"record_id": pa.array(given.record_ids, pa.string())}
-    columns |= {name: pa.array(scores.records) for name, scores in examined.scores.items()}
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns | {"decision": pa.array(decision.tolist(), pa.string())}), sink, compression="zstd")
+    names = [("record_id", pa.string()), *((name, pa.float64()) for name in examined.scores), ("decision", pa.string())]
+    words, sink = pa.array(["keep", "quarantine"]), io.BytesIO()
+    with pq.ParquetWriter(sink, pa.schema(names), compression="zstd") as writer:
+        for first in range(0, len(given), GROUP_ROWS):
+            rows = slice(first, first + GROUP_ROWS)
+            columns = [id_column(given.table.slice(first, GROUP_ROWS))]
+            columns += [pa.array(scores.records[rows]) for scores in examined.scores.values()]
+            columns += [words.take(pa.array(examined.decision.removed[rows].astype(np.int8)))]
+            writer.write_table(pa.table(columns, schema=pa.schema(names)), row_group_size=GROUP_ROWS)
     return sink.getvalue()
 
 
 def _document(
-    given: Dataset, parts: Split, examined: Examined, kept: Path, quarantine: Path, scores: Path
+    given: Dataset, parts: Parts, examined: Examined, kept: Path, quarantine: Path, scores: Path
 ) -> dict[str, Any]:
-    return division(parts.kept.manifest, kept, parts.quarantined.manifest, quarantine) | {
+    return division(parts[0].manifest, kept, parts[1].manifest, quarantine) | {
         "classes": [
             asdict(verdict) | {"label": given.manifest.content.classes[verdict.label]}
             for verdict in examined.decision.classes

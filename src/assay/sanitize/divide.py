@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from assay import versions
 from assay.data.dataset import Dataset
+from assay.data.divide import divide
 from assay.data.finding_list import FindingList, Marked
 from assay.data.findings import DOWNWEIGHT, REMOVING, Split
-from assay.data.manifest import History
-from assay.data.stream import DatasetReader, DatasetWriter, writing
-from assay.errors import UnfitInput
+from assay.data.stream import DatasetReader, DatasetWriter
 from assay.sanitize.caps import Groups, Removal
 
 SAMPLE_ROWS = 2**20
@@ -59,30 +58,15 @@ def divided(
     Raises:
         UnfitInput: a finding that would remove a record that the dataset does not hold.
     """
-    classes = given.manifest.content.classes
-    kept, left = (files.enter_context(writing(places[name], classes)) for name in ("kept", "quarantine"))
-    leaving, down, groups = findings.marked(*REMOVING), findings.marked("downweight"), Groups(classes)
+    down, groups = findings.marked("downweight"), Groups(given.manifest.content.classes)
     weighted = "weight" in {column.name for column in given.manifest.content.columns}
-    for table in given.tables():
-        leave = leaving.of(table)
+
+    def each(table: pa.Table, leave: npt.NDArray[np.bool_]) -> pa.Table:
         groups.add(table, leave)
-        table = _reweighted(table, down) if len(down) else table
-        kept.add(table.filter(pa.array(~leave)) if leave.any() else table)
-        left.add(table.filter(pa.array(leave)))
-    if len(left) != len(leaving):
-        raise UnfitInput("findings", f"{len(leaving)} records to remove, {len(left)} there", "records of this dataset")
-    history = History(
-        step="sanitize",
-        role="quarantine",
-        sources=given.manifest.history.sources,
-        parents=(given.manifest.digest,),
-        parameters=dict(parameters) | ({"weight": "changed" if weighted else "added"} if len(down) else {}),
-        code=versions.code_digest(),
-        image=versions.image(),
-        findings=findings.digest(),
-    )
-    kept.finish(replace(history, role="kept", removed=findings.tally()))
-    left.finish(history)
+        return _reweighted(table, down) if len(down) else table
+
+    said = dict(parameters) | ({"weight": "changed" if weighted else "added"} if len(down) else {})
+    kept, left = divide(given, findings, step="sanitize", parameters=said, places=places, files=files, each=each)
     return Parts(kept, left, findings, groups.removals())
 
 
