@@ -26,7 +26,8 @@ class Predict(Protocol):
         x: (N, ...) float32.
 
     Returns:
-        (N, K) scores or probabilities, or (N,) labels; for two classes also (N,) or (N, 1), the second's probability.
+        (N, K) scores or probabilities, or (N,) labels; for two classes also (N,) or (N, 1), the second's probability;
+        of a model of quantities (N,) or (N, 1).
     """
 
     def __call__(self, x: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
@@ -43,7 +44,7 @@ class Source(Predict, Protocol):
 
 
 class Asked(nn.Module):
-    """Logits (N, K) of whatever answers; no gradient, and no more queries than agreed.
+    """Logits (N, K) of whatever answers, or quantities (N, 1); no gradient, and no more queries than agreed.
 
     Probabilities become their logarithms, whose differences are those of logits; labels become 1 for the class and 0
     for the others. An answer that is NaN or infinite stays so: it is measured, as ``finite_logits``.
@@ -81,6 +82,8 @@ class Asked(nn.Module):
         if self.answers == "labels":
             return self._labels(got, count)
         given = got.astype(np.float64)
+        if self.classes == 1 and given.shape == (count,):  # a quantity
+            return given.reshape(count, 1)
         if self.answers == "probabilities" and self.classes == 2 and given.size == count:
             given = np.stack([1 - given.reshape(count), given.reshape(count)], axis=1)
         if given.shape != (count, self.classes):

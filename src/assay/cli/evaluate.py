@@ -71,13 +71,13 @@ def command(
     if _only_asked(model):
         from assay.evaluate.black_box import evaluate_black_box
 
-        if target or page or aspect or records or shard or largest_error is not None:
+        if target or page or aspect or records or shard:
             raise UnfitInput(
                 "assay evaluate",
-                "--target, --page, --aspect, --records, --shard or --largest-error",
+                "--target, --page, --aspect, --records or --shard",
                 "none of them for a black box",
             )
-        settings = parse(EvaluateConfig, _black_box(config, threat, attack, asked), "evaluate")
+        settings = parse(EvaluateConfig, _black_box(config, threat, attack, asked, largest_error), "evaluate")
         document = evaluate_black_box(model, data, settings, **places)
     else:
         from assay.config.shard import Shard
@@ -111,7 +111,11 @@ def _only_asked(model: str) -> bool:
 
 
 def _black_box(
-    path: Path | None, threats: list[str] | None, attacks: list[str] | None, asked: dict[str, Any]
+    path: Path | None,
+    threats: list[str] | None,
+    attacks: list[str] | None,
+    asked: dict[str, Any],
+    largest_error: float | None,
 ) -> dict[str, Any]:
     """The section ``evaluate`` with what the command line says of its part ``black_box``."""
     from assay.config.root import Config
@@ -119,7 +123,11 @@ def _black_box(
     base = Config.load(path).evaluate.to_json() if path else {}
     box = dict(base.get("black_box") or {}) | {key: value for key, value in asked.items() if value is not None}
     box |= {"attacks": dict(_member("--attack", text) for text in attacks)} if attacks else {}
-    return base | {"black_box": box} | ({"threats": threats} if threats else {})
+    return base | {"black_box": box} | ({"threats": threats} if threats else {}) | _regression(largest_error)
+
+
+def _regression(largest_error: float | None) -> dict[str, Any]:
+    return {} if largest_error is None else {"regression": {"largest_error": largest_error}}
 
 
 def _config(
@@ -147,9 +155,7 @@ def _config(
         given |= {"aspects": dict(_member("--aspect", text) for text in aspects)}
     if records:
         given |= {"sets": records_of(records)}
-    if largest_error is not None:
-        given |= {"regression": {"largest_error": largest_error}}
-    return parse(section, base | given, "evaluate")
+    return parse(section, base | given | _regression(largest_error), "evaluate")
 
 
 def _member(option: str, text: str) -> tuple[str, dict[str, Any]]:

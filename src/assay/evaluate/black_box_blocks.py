@@ -33,7 +33,7 @@ CHECKED = 32
 ON_LABELS = dict.fromkeys(SLACK, 0.15)
 """What attacks that are told the class alone may miss of the budget on a plane, where the exact worst case is known."""
 
-__all__ = ["CHECKED", "ON_LABELS", "ask", "may_ask", "verdicts"]
+__all__ = ["CHECKED", "ON_LABELS", "ask", "may_ask", "verdicts", "white"]
 
 
 def may_ask(records: int, plan: Plan, queries: int) -> int:
@@ -60,7 +60,7 @@ def _block(asked: Asked, x: torch.Tensor, y: torch.Tensor, plan: Plan, index: in
     }
     by = {}
     for threat in plan.threats:
-        broken = climb(asked, x, y, _white(threat), plan.rungs, seed=plan.seed, block=index)
+        broken = climb(asked, x, y, white(threat), plan.rungs, seed=plan.seed, block=index)
         by[threat.key] = broken.by.numpy()
         tallies |= {f"outside/{threat.key}": broken.outside, f"not_finite/{threat.key}": broken.not_finite}
         if index == 0:
@@ -73,8 +73,8 @@ def _at_other_radii(
     asked: Asked, x: torch.Tensor, y: torch.Tensor, plan: Plan, threat: ThreatModel, broken: Broken
 ) -> dict[str, int]:
     """How many of some records stand: at half of the radius, at the radius, and with the whole box to move in."""
-    before, box = asked.queries, plan.curve(_white(threat), x[0].numel())[-1]
-    near = replace(_white(threat), epsilon=threat.epsilon / 2)
+    before, box = asked.queries, plan.curve(white(threat), x[0].numel())[-1]
+    near = replace(white(threat), epsilon=threat.epsilon / 2)
     stand = {"whole": int((broken.by[: len(x)] == STANDS).sum())}
     for name, ball in {"half": near, "box": box}.items():
         if ball.norm == "l0" and ball.epsilon < 1:
@@ -99,7 +99,7 @@ def verdicts(found: Outcomes, y: torch.Tensor, plan: Plan, answers: Answers) -> 
         told = tuple(replace(rung, attack=_OnLabels(attack=rung.attack)) for rung in plan.rungs)
     tallies, device = found.tallies, torch.device("cpu")
     sums = {name: sum(tallies[f"{name}/{threat.key}"] for threat in plan.threats) for name in ("outside", "not_finite")}
-    balls = [replace(_white(threat), constraints=None) for threat in plan.threats]
+    balls = [replace(white(threat), constraints=None) for threat in plan.threats]
     slack = ON_LABELS if answers == "labels" else SLACK
     said = {
         "finite_logits": not tallies["clean_not_finite"] and not sums["not_finite"],
@@ -126,7 +126,7 @@ def _chance(tallies: Counter[str], key: str, y: torch.Tensor) -> bool:
     return proportion(tallies[f"stand_box/{key}"], len(y)).low <= commonest
 
 
-def _white(threat: ThreatModel) -> ThreatModel:
+def white(threat: ThreatModel) -> ThreatModel:
     """The ball itself: what an attack that asks only moves in, whoever knows what."""
     return replace(threat, knowledge="white-box", query_budget=None)
 

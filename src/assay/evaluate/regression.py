@@ -19,7 +19,6 @@ from assay.evaluate.champion import find_champion
 from assay.evaluate.deliver import Places, publish
 from assay.evaluate.holdout import unseen
 from assay.evaluate.how import Begun, how, subjects, trained_against
-from assay.evaluate.lipschitz import lipschitz
 from assay.evaluate.measured import champion_of
 from assay.evaluate.regression_measure import (
     RegressionMeasured,
@@ -27,12 +26,12 @@ from assay.evaluate.regression_measure import (
     measure_regression,
     regression_checks,
     regression_estimates,
+    regression_facts,
     regression_outcomes,
     slice_estimates,
 )
 from assay.evaluate.regression_page import write_regression_page
 from assay.evaluate.regression_plan import RegressionPrepared, known_layers
-from assay.evaluate.worst_error import proof_of
 from assay.evidence import Evidence
 from assay.models.spec import read_spec
 
@@ -107,17 +106,12 @@ def conclude_regression(
 
 
 def _describe(prepared: RegressionPrepared, found: RegressionMeasured) -> dict[str, Any]:
-    config, plan, layers = prepared.config, prepared.plan, prepared.layers
-    regression = {} if config.regression is None else config.regression.to_json()
-    return how(config, prepared.data, plan) | {
-        "task": "regression",
-        "regression": regression
+    return (
+        how(prepared.config, prepared.data, prepared.plan)
+        | regression_facts(found, prepared.plan, prepared.layers)
         | {
-            "lipschitz_bound": None if layers is None else lipschitz(layers),
-            "proof": {threat.key: proof_of(layers, threat) for threat in plan.threats},
-            "largest_change": {key: float(it.change.max()) for key, it in found.reached.items()},
-        },
-        "device": "cpu",
-        "trained_against": trained_against(prepared.candidate.spec.trained),
-        "target": prepared.target.to_json() if prepared.target else None,
-    }
+            "device": "cpu",
+            "trained_against": trained_against(prepared.candidate.spec.trained),
+            "target": prepared.target.to_json() if prepared.target else None,
+        }
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import nn
 
 from assay.attacks.geometry import Attack
 from assay.bernstein import enclosed_mean, error_difference, mean_error, root_mean_square
@@ -20,6 +22,7 @@ from assay.evaluate import soundness
 from assay.evaluate.blocks import block_count, block_rows
 from assay.evaluate.holdout import Holdout
 from assay.evaluate.layers import Layer
+from assay.evaluate.lipschitz import lipschitz
 from assay.evaluate.regression_plan import RegressionPlan
 from assay.evaluate.slices import sliced
 from assay.evaluate.worst_error import (
@@ -28,20 +31,25 @@ from assay.evaluate.worst_error import (
     attacked_error,
     joined,
     plane_reached,
+    proof_of,
     reach,
 )
 from assay.evidence import minus_champion, robust
 from assay.models.folder import LoadedModel
 from assay.progress import track
+from assay.threat import ThreatModel
 
 ALL = slice(None)
 
 __all__ = [
     "RegressionMeasured",
     "differences",
+    "join_blocks",
     "measure_regression",
+    "passes",
     "regression_checks",
     "regression_estimates",
+    "regression_facts",
     "regression_outcomes",
     "slice_estimates",
 ]
@@ -77,7 +85,8 @@ def measure_regression(
     def block(index: int) -> RegressionMeasured:
         rows = block_rows(index, len(data.rows), plan.block_records)
         x, y = torch.from_numpy(data.x[rows]), targets[rows]
-        said, tallies = _clean(candidate, x)
+        said, tallies = passes(candidate.module, x)
+        tallies["zero_gradient"] = _flat(candidate.module, x)
         there: dict[str, Any] = {"seed": plan.seed, "block": index}
         found = {it.key: reach(candidate.module, layers, x, y, it, plan.attacks, **there) for it in plan.threats}
         half = {
@@ -89,31 +98,32 @@ def measure_regression(
 
     targets = data.targets
     with ThreadPoolExecutor(workers) as pool:
-        return _joined(list(track(pool.map(block, range(count)), "attack", count)))
+        return join_blocks(list(track(pool.map(block, range(count)), "attack", count)))
 
 
 def _once(attack: Any) -> Attack:
     return cast(Attack, replace(attack, restarts=1) if hasattr(attack, "restarts") else attack)
 
 
-def _clean(candidate: LoadedModel, x: torch.Tensor) -> tuple[Floats, dict[str, int]]:
-    """Predictions of a block, and counts that the checks rest on."""
+def passes(model: nn.Module, x: torch.Tensor) -> tuple[Floats, dict[str, int]]:
+    """Predictions of a block, (N,), and counts that checks rest on which need no gradient; two passes."""
     with torch.no_grad():
-        first, again = (
-            candidate.module(x),
-            torch.cat([candidate.module(part) for part in torch.split(x, -(-len(x) // 3))]),
-        )
-    at = x.clone().requires_grad_()
-    with torch.enable_grad():
-        gradient = torch.autograd.grad(candidate.module(at).sum(), at)[0].flatten(1)
+        first, again = model(x), torch.cat([model(part) for part in torch.split(x, -(-len(x) // 3))])
     return np.asarray(first[:, 0].double().numpy()), {
         "not_finite": int((~first.isfinite()).sum()),
         "passes_differ": int(soundness.differ(first, again).sum()),
-        "zero_gradient": int((~(gradient.isfinite().all(1) & (gradient != 0).any(1))).sum()),
     }
 
 
-def _joined(parts: Sequence[RegressionMeasured]) -> RegressionMeasured:
+def _flat(model: nn.Module, x: torch.Tensor) -> int:
+    """On how many records the gradient is zero, or no number."""
+    at = x.clone().requires_grad_()
+    with torch.enable_grad():
+        gradient = torch.autograd.grad(model(at).sum(), at)[0].flatten(1)
+    return int((~(gradient.isfinite().all(1) & (gradient != 0).any(1))).sum())
+
+
+def join_blocks(parts: Sequence[RegressionMeasured]) -> RegressionMeasured:
     """All blocks, in order."""
     return RegressionMeasured(
         said=np.concatenate([part.said for part in parts]),
@@ -191,22 +201,24 @@ def regression_checks(found: RegressionMeasured, plan: RegressionPlan) -> dict[s
     """What each check says of a regression.
 
     - ``finite_outputs``, ``attacks_stay_inside``, ``two_passes_agree``, ``zero_gradient_share``: as for classes.
-    - ``attack_self_test``: on an affine model the attacks find the exact worst case of every threat they move in.
+    - ``attack_self_test``: on an affine model the attacks find the exact worst case of every threat they move in; of a
+      model that can only be asked, on average over the records.
     - ``gradient_free_not_better``: a search that asks for outputs only raises the mean error by at most 2 %.
-    - ``error_grows_with_epsilon``: with half of the radius no more is found than with all of it, up to 2 %.
+    - ``error_grows_with_epsilon``: with half of the radius, where it was tried, no more is found, up to 2 %.
     - ``certified_stand``: no error, and no change, beyond what is proven.
     - ``errors_within_bound``: no error, clean or under attack, beyond the largest that counts.
     """
     slack, moved = 1 + soundness.TOLERANCE, [threat for threat in plan.threats if threat.norm != "l0"]
     every = [found.reached[threat.key] for threat in plan.threats]
     looked = [it for it in every if len(it.searched)]
-    pairs = [(found.half[threat.key], found.reached[threat.key].found) for threat in moved]
+    halves = {threat.key: found.half[threat.key] for threat in moved}
+    pairs = [(less, found.reached[key].found[: len(less)]) for key, less in halves.items()]
     said: dict[str, bool | None] = {
         "finite_outputs": not found.tallies["not_finite"] and all(np.isfinite(it.found).all() for it in every),
         "attacks_stay_inside": not sum(it.outside for it in every),
         "two_passes_agree": not found.tallies["passes_differ"],
-        "zero_gradient_share": found.tallies["zero_gradient"] <= soundness.MOST_ZERO_GRADIENTS * len(found.said),
-        "attack_self_test": all(plane_reached(plan.attacks, replace(it, constraints=None)) for it in moved)
+        "zero_gradient_share": found.tallies.get("zero_gradient", 0) <= soundness.MOST_ZERO_GRADIENTS * len(found.said),
+        "attack_self_test": all(plane_reached(plan.attacks, _ball(it), it.knowledge == "black-box") for it in moved)
         if moved
         else None,
         "gradient_free_not_better": all(
@@ -220,6 +232,23 @@ def regression_checks(found: RegressionMeasured, plan: RegressionPlan) -> dict[s
         and all((it.found <= plan.largest).all() for it in every),
     }
     return {name: "not_measured" if it is None else "holds" if it else "misses" for name, it in said.items()}
+
+
+def _ball(threat: ThreatModel) -> ThreatModel:
+    """The ball alone, whoever knows what."""
+    return replace(threat, constraints=None, knowledge="white-box", query_budget=None)
+
+
+def regression_facts(found: RegressionMeasured, plan: RegressionPlan, layers: Sequence[Layer] | None) -> dict[str, Any]:
+    """What evidence says of a model of quantities alone; a change that was not finite is null."""
+    changes = {key: float(it.change.max()) for key, it in found.reached.items()}
+    facts = {
+        "largest_error": plan.largest,
+        "lipschitz_bound": None if layers is None else lipschitz(layers),
+        "proof": {threat.key: proof_of(layers, threat) for threat in plan.threats},
+        "largest_change": {key: it if math.isfinite(it) else None for key, it in changes.items()},
+    }
+    return {"task": "regression", "regression": facts}
 
 
 def regression_outcomes(data: Holdout, found: RegressionMeasured, champion: RegressionMeasured | None = None) -> bytes:

@@ -22,7 +22,7 @@ from assay.threat import ThreatModel
 
 ABOUT_CLASSES = ("triggers", "aspects", "sets", "decide", "limit_s", "budget", "black_box")
 
-__all__ = ["RegressionPlan", "RegressionPrepared", "known_layers", "prepare_regression"]
+__all__ = ["RegressionPlan", "RegressionPrepared", "known_layers", "largest_error_of", "prepare_regression"]
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,12 @@ def known_layers(model: LoadedModel) -> list[Layer] | None:
         return None
 
 
-def _require_regression(config: EvaluateConfig) -> float:
-    refuse_settings(config, ABOUT_CLASSES, "a regression")
-    if "class" in config.slices:
-        raise UnfitInput("evaluate.slices", "class", "source alone, for a regression")
-    if config.precision != "float32":
-        raise UnfitInput("evaluate.precision", config.precision, "float32 for a regression")
+def largest_error_of(config: EvaluateConfig) -> float:
+    """The largest error that counts, in units of the label.
+
+    Raises:
+        UnfitInput: none.
+    """
     if config.regression is None:
         raise UnfitInput(
             "evaluate.regression",
@@ -116,3 +116,12 @@ def _require_regression(config: EvaluateConfig) -> float:
             "Without the largest error that counts no interval for a mean error holds; say --largest-error.",
         )
     return config.regression.largest_error
+
+
+def _require_regression(config: EvaluateConfig) -> float:
+    refuse_settings(config, ABOUT_CLASSES, "a regression")
+    if "class" in config.slices:
+        raise UnfitInput("evaluate.slices", "class", "source alone, for a regression")
+    if config.precision != "float32":
+        raise UnfitInput("evaluate.precision", config.precision, "float32 for a regression")
+    return largest_error_of(config)
