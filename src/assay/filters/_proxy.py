@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assay.data.held import HeldRows
+from assay.data.held import HeldRows, row_blocks
 from assay.filters import Floats, Labels
-from assay.filters._moments import moments_of
 
 BATCH, LARGE_BATCH, MANY = 64, 256, 8192
 LEAST_STEPS, MOST_RECORDS = 200, 256_000
@@ -41,13 +40,16 @@ class Scaling:
 
     @classmethod
     def of(cls, x: Inputs | HeldRows) -> Scaling:
-        """From inputs (N, C, H, W) or (N, D)."""
-        axes = (0, 2, 3) if x.ndim == 4 else (0,)
-        if isinstance(x, HeldRows):
-            mean, spread = moments_of(x)
-        else:
-            spread = x.std(axis=axes, keepdims=True, dtype=np.float64)
-            mean = x.mean(axis=axes, keepdims=True, dtype=np.float64)
+        """From inputs (N, C, H, W) or (N, D), block by block: the same bits whether they are held or in memory."""
+        axes, none = ((0, 2, 3), np.zeros((1, x.shape[1], 1, 1))) if x.ndim == 4 else ((0,), np.zeros((1, x.shape[1])))
+        count = max(1, math.prod(x.shape) // max(1, x.shape[1]))
+
+        def mean_of(distance: Callable[[Floats], Floats]) -> Floats:
+            blocks = (distance(x[rows].astype(np.float64)) for rows in row_blocks(x.shape))
+            return np.asarray(sum((block.sum(axis=axes, keepdims=True) for block in blocks), none) / count)
+
+        mean = mean_of(lambda block: block)
+        spread = np.sqrt(mean_of(lambda block: (block - mean) ** 2))
         return cls(mean.astype(np.float32), np.where(spread > 0, spread, 1).astype(np.float32))
 
     def __call__(self, x: Inputs) -> Tensor:
