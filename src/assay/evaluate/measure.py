@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -32,6 +31,7 @@ from assay.evaluate.strength import (
     differentiable,
 )
 from assay.progress import track
+from assay.threads import in_threads
 from assay.threat import ThreatModel
 
 EXAMPLES = 6
@@ -145,8 +145,8 @@ def measure(
     chosen = sorted(range(block_count(len(x), plan.block_records)) if blocks is None else set(blocks))
     searched = differentiable(fast(model, bfloat16=plan.bfloat16)) if pays(model) else differentiable(model)
     until = plan.until() if until is None else until
-    with ThreadPoolExecutor(workers) as pool:
-        done = pool.map(lambda index: _block(searched, x, y, plan, index, checks, until), chosen)
+    with in_threads(workers) as each:
+        done = each(lambda index: _block(searched, x, y, plan, index, checks, until), chosen)
         return Outcomes(tuple(track(done, "attack", len(chosen))))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -37,6 +36,7 @@ from assay.evaluate.worst_error import (
 from assay.evidence import minus_champion, robust
 from assay.models.folder import LoadedModel
 from assay.progress import track
+from assay.threads import in_threads
 from assay.threat import ThreatModel
 
 ALL = slice(None)
@@ -97,8 +97,8 @@ def measure_regression(
         return RegressionMeasured(said, np.abs(said - y), found, half, tallies)
 
     targets = data.targets
-    with ThreadPoolExecutor(workers) as pool:
-        return join_blocks(list(track(pool.map(block, range(count)), "attack", count)))
+    with in_threads(workers) as each:
+        return join_blocks(list(track(each(block, range(count)), "attack", count)))
 
 
 def _once(attack: Any) -> Attack:

@@ -14,6 +14,8 @@ import torch
 from scipy.special import betaincinv, ndtri
 from torch import nn
 
+from assay.threads import leave_if_asked
+
 ABSTAINS = -1
 CHUNK_RECORDS = 32
 """Copies a pass: the activations of a convolution fit into a core's cache, where those of 128 do not."""
@@ -95,6 +97,7 @@ def _counts(
     counts: torch.Tensor | None = None
     with torch.no_grad():
         for start in range(0, samples, chunk):
+            leave_if_asked()
             shape = (min(chunk, samples - start), *record.shape)
             noise = torch.empty(shape, dtype=record.dtype).normal_(0.0, sigma, generator=generator)
             logits = model(noise.to(record.device).add_(record))

@@ -16,6 +16,7 @@ from assay.attacks.geometry import Attack, project
 from assay.attacks.l0 import swapped
 from assay.attacks.objective import margin
 from assay.evaluate.fast import exact
+from assay.threads import leave_if_asked
 from assay.threat import ThreatModel
 
 TARGETED, RESCALED, TRANSFER, SEARCH = "targeted", "rescaled", "transfer", "search"
@@ -43,9 +44,13 @@ class _Around(nn.Module):
 
 
 class _Differentiable(_Around):
-    """The same logits; where the model gives no gradient at all, a gradient of zero."""
+    """The same logits; where the model gives no gradient at all, a gradient of zero.
+
+    Every step of every attack asks it, so here an attack ends that nobody waits for any more.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        leave_if_asked()
         logits: torch.Tensor = self.model(x)
         if torch.is_grad_enabled() and x.requires_grad and not logits.requires_grad:
             return logits + 0 * x.flatten(1).sum(1, keepdim=True)

@@ -24,6 +24,7 @@ from assay.evaluate.lipschitz import lipschitz
 from assay.evaluate.relaxation import output_bounds
 from assay.evaluate.selftest import FEATURES, RECORDS, SEED, SLACK, worst_loss
 from assay.models.fit import generator_for
+from assay.threads import leave_if_asked
 from assay.threat import ThreatModel
 
 ROUNDING = 1e-5
@@ -79,6 +80,7 @@ class _Sided(nn.Module):
         self.model = model
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        leave_if_asked()
         out: torch.Tensor = self.model(x)
         return torch.cat([out, -out], dim=1)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +16,7 @@ from assay.evaluate.smoothing import ABSTAINS, CHUNK_RECORDS, Smoothed, radius_o
 from assay.evidence import robust
 from assay.intervals import UNITS, certified_share
 from assay.report import diagrams, html
+from assay.threads import in_threads
 from assay.threat import ThreatModel
 
 SMALL_CHUNK = 1024
@@ -108,8 +108,8 @@ class Smoothing:
             )
 
         workers = self.threads if scene.x.device.type == "cpu" else 1
-        with ThreadPoolExecutor(workers) as pool:
-            parts = list(pool.map(lambda each: block(*each), blocks))
+        with in_threads(workers) as each:
+            parts = list(each(lambda place: block(*place), blocks))
         predicted = np.concatenate([part.predicted for part in parts])
         radius = np.concatenate([part.radius for part in parts])
         return Smoothed(predicted, radius, sum(part.samples for part in parts))
