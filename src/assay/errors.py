@@ -33,6 +33,7 @@ def needed(said: str) -> str:
     said = re.sub(r"^Input should be (an? )?valid dictionary( or instance of \w+)?$", "a mapping", said)
     said = re.sub(r"^Input should be (an? )?valid tuple$", "a list", said)
     said = re.sub(r"^(?:Input|Value|URL) should be ", "", said)
+    said = re.sub(r"^String should match pattern ", "text of the form ", said)
     return re.sub(r"^(?:String|Tuple|List|Dictionary) should have (.*?)(?: after validation.*)?$", r"\1", said)
 
 

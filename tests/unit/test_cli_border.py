@@ -58,6 +58,8 @@ def test_the_list_of_verbs_cuts_no_sentence(capsys: pytest.CaptureFixture[str]) 
     assert len(VERBS) > 20
     assert all(re.search(rf"^  {verb}  +\w", listed, re.MULTILINE) for verb in VERBS)
     assert "..." not in listed
+    names = re.findall(r"^  ([a-z-]+)", listed, re.MULTILINE)
+    assert names == sorted(names)
     assert not re.search(r"^ {12,}", listed, re.MULTILINE)
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from assay import catalog
 from assay.config import Config
+from assay.config.base import parse
+from assay.config.sources import SourceConfig
 from assay.errors import AssayError, Conflict, Refused, UnfitInput, UnknownName, Unreachable
 from assay.examples.digits import Digits
 from assay.threat import ThreatModel
@@ -139,6 +141,11 @@ def test_the_catalog_finds_members_and_names_the_nearest() -> None:
     assert caught.value.close == "planted"
     with pytest.raises(UnfitInput, match="planted"):
         catalog.build("examples", "digits", {"planted": "many"})
+
+
+def test_a_name_of_another_form_is_told_in_words() -> None:
+    with pytest.raises(UnfitInput, match=r"got 'a b', need text of the form '\^\[A-Za-z0-9\]"):
+        parse(SourceConfig, {"name": "a b", "uri": "a.csv"}, "source")
 
 
 def test_errors_say_where_what_came_what_is_needed_and_what_to_do() -> None:

@@ -63,6 +63,11 @@ def test_an_unknown_ending_names_the_known_ones() -> None:
         reader_of("data.xlsx")
 
 
+def test_a_folder_without_its_slash_is_told_of_it(tmp_path: Path) -> None:
+    with pytest.raises(UnfitInput, match=f"ends in a slash: {tmp_path}/"):
+        reader_of(str(tmp_path))
+
+
 def test_parquet_keeps_types_and_shapes(tmp_path: Path) -> None:
     images = RNG.random((6, 2, 3, 1)).astype(np.float32)
     columns = {

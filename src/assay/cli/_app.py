@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import re
 from functools import cache
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -15,6 +16,12 @@ from assay import cli
 from assay.cli._shared import emit
 
 __all__ = ["make_app", "make_command"]
+
+
+class _Verbs(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of the alphabet, those with verbs of their own among the rest."""
+        return sorted(super().list_commands(ctx))
 
 
 @cache
@@ -29,6 +36,7 @@ def make_app() -> typer.Typer:
     """The application; a module of a verb holds a function ``command`` or a typer ``app``."""
     app = typer.Typer(
         name="assay",
+        cls=_Verbs,
         help="Test training data and models, and let only what passes be promoted.",
         no_args_is_help=True,
         add_completion=False,

@@ -123,7 +123,7 @@ def _told(manifest: Manifest) -> str:
     unsigned = sum(not share.uploader for share in shares)
     batches = ", ".join(f"{share.source}/{share.batch}" for share in shares[:8]) + (", ..." if len(shares) > 8 else "")
     return (
-        f"{manifest.content.records} records of {len(shares)} batches ({batches}), {unsigned} of them unsigned; "
+        f"{manifest.content.records} records of {len(shares)} batch(es) ({batches}), {unsigned} of them unsigned; "
         f"{removed} records taken out by this step."
     )
 

@@ -131,7 +131,8 @@ def reader_of(uri: str) -> Reader:
     known = {ending: member for member in catalog.names(FAMILY) for ending in catalog.member(FAMILY, member).endings}
     ending = max((ending for ending in known if name.endswith(ending)), key=len, default=None)
     if ending is None:
-        raise UnfitInput(f"source {uri}", "an ending that no reader knows", f"one of {', '.join(sorted(known))}")
+        fix = f"Of a folder of images the name ends in a slash: {uri}/." if Path(uri).is_dir() else ""
+        raise UnfitInput(f"source {uri}", "an ending that no reader knows", f"one of {', '.join(sorted(known))}", fix)
     reader: Reader = catalog.build(FAMILY, known[ending])
     return reader
 
