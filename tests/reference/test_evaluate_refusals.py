@@ -99,7 +99,7 @@ def test_input_that_does_not_fit_is_refused_and_nothing_is_written(case: Case, n
         ({"threats": ("l7:0.1",)}, "l1"),
         ({"attacks": {"pdg": {}}}, "pgd"),
         ({"attacks": {"carlini_wagner": {}}}, "carlini_wagner: got threat linf:0.05, need l2"),
-        ({"threats": ("l0:2",)}, "need linf or l2 or l1"),
+        ({"threats": ("l0:2",)}, "need linf or l2 or l1. Measure this .* with jsma, sparse_pgd, sparse_rs, transfer"),
         ({"attacks": {"pgd": {"step": 3}}}, "steps"),
         ({"triggers": ({"name": "p", "kind": "patch", "row": 0, "column": 0, "target": 1},)}, "need images"),
     ],

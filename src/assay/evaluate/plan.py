@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from assay import catalog
 from assay.attacks.geometry import MOVES
 from assay.config.evaluate import EvaluateConfig
 from assay.constraints import Constraints
@@ -105,5 +106,11 @@ def _require_norms(rungs: Sequence[Rung], threats: Sequence[ThreatModel]) -> Non
         norms = getattr(rung.attack, "norms", MOVES)
         for threat in threats:
             if threat.norm not in norms:
-                todo = "Measure this threat with other attacks, in an evaluation of its own."
+                todo = f"Measure this threat in an evaluation of its own, with {', '.join(_moving_in(threat.norm))}."
                 raise UnfitInput(f"attacks.{rung.name}", f"threat {threat.key}", " or ".join(norms), todo)
+
+
+def _moving_in(norm: str) -> list[str]:
+    """The attacks that may be configured for a norm."""
+    members = {name: catalog.member("attacks", name) for name in catalog.names("attacks")}
+    return [name for name, member in members.items() if norm in getattr(member, "norms", MOVES)]
