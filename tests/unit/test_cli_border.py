@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from assay import canonical
-from assay.cli import main
+from assay.cli import filter as filter_verb
+from assay.cli import main, monitor
 from assay.cli._app import make_app
+from assay.cli._evidence import lines
 from assay.cli.main import run
 from assay.config import Config
 from assay.config.members import require_members
@@ -358,3 +360,17 @@ def test_a_bar_in_percent_is_no_rule_that_always_holds(
     code, _, said = told(capsys, "gate", "none", "--policy", str(tmp_path / "policy.yaml"))
     assert code == 2
     assert "a share in [0, 1]" in said
+
+
+def test_estimates_stand_in_columns_whatever_their_names_are() -> None:
+    one = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "confidence": 0.95, "method": "exact", "counts": {}}
+    told = {"estimates": {"a": one, "b" * 60: one}, "soundness": {}, "sound": True, "evidence_id": "", "evidence": "e"}
+    first, second, *_ = lines(told)
+    assert first.index("0.500") == second.index("0.500")
+
+
+def test_a_long_name_does_not_run_into_what_follows() -> None:
+    found = {"action": "watch", "feature": "f" * 40, "statistic": "ks", "p_value": None, "trouble": "too few"}
+    assert "f ks" in monitor._line(found)
+    verdict = {"label": "c" * 40, "status": "clean", "p_value": None, "records": 1, "trusted": 0}
+    assert "c clean" in filter_verb._line(verdict)

@@ -398,11 +398,11 @@ def test_models_of_classes_and_of_quantities_do_not_take_each_others_records(tmp
     table(30).save(tmp_path / "classes")
     config = parse(EvaluateConfig, {"regression": {"largest_error": 1.0}, "attacks": FAST}, "evaluate")
     places = {"evidence": tmp_path / "e", "outcomes": tmp_path / "o"}
-    with pytest.raises(UnfitInput, match="model: classes"):
+    with pytest.raises(UnfitInput, match="model: classes: got none, a model of quantities"):
         evaluate(model, tmp_path / "classes", config, **places)
     of = spec("linear", (3,), classes=2)
     save_model(tmp_path / "other", assemble(of), of, np.full((1, 3), 0.5, np.float32))
-    with pytest.raises(UnfitInput, match="model: classes"):
+    with pytest.raises(UnfitInput, match="those of the records: none, a model of quantities"):
         evaluate(tmp_path / "other", tmp_path / "data", parse(EvaluateConfig, {}, "evaluate"), **places)
 
 

@@ -27,7 +27,8 @@ def lines(document: dict[str, Any]) -> list[str]:
     """The answer for people."""
     from assay.estimate import Estimate
 
-    estimates = [f"  {name:<40} {Estimate.from_json(value)}" for name, value in document["estimates"].items()]
+    width = max(map(len, document["estimates"]), default=0)
+    estimates = [f"  {name:<{width}}  {Estimate.from_json(value)}" for name, value in document["estimates"].items()]
     missed = [name for name, said in document["soundness"].items() if said == "misses"]
     sound = "sound" if document["sound"] else f"NOT SOUND, robustness is not known: {', '.join(missed)}"
     return [*estimates, sound, f"evidence {document['evidence_id'][:12]} in {document['evidence']}"]

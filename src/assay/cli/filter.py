@@ -56,7 +56,7 @@ def command(
 
 def _line(verdict: dict[str, Any]) -> str:
     """One class in words."""
-    head = f"  class {verdict['label']:<16}{verdict['status']:<11}"
+    head = f"  class {verdict['label']:<15} {verdict['status']:<11}"
     if verdict["p_value"] is None:
         return f"{head}{verdict['records']} records, {verdict['trusted']} trusted: too few, or of one origin"
     tail = (

@@ -53,7 +53,7 @@ def _ranked(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _line(finding: dict[str, Any]) -> str:
-    head = f"  {finding['action']:<12}{finding['feature']:<28}{finding['statistic']:<6}"
+    head = f"  {finding['action']:<12}{finding['feature']:<27} {finding['statistic']:<6}"
     if finding["p_value"] is None:
         return head + str(finding["trouble"])
     return head + f"p {finding['p_value']:.2g} (corrected {finding['adjusted_p_value']:.2g})  psi {finding['psi']:.3f}"

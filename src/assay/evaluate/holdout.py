@@ -79,7 +79,8 @@ def require_fit(holdout: Holdout, spec: ModelSpec, who: str = "model") -> None:
     """
     classes = holdout.dataset.manifest.content.classes
     if spec.classes != classes:
-        raise UnfitInput(f"{who}: classes", str(spec.classes)[:200], f"those of the records, {classes}"[:200])
+        got, need = (", ".join(names)[:200] or "none, a model of quantities" for names in (spec.classes, classes))
+        raise UnfitInput(f"{who}: classes", got, f"those of the records: {need}")
     _require_inside(holdout, spec, who, "hold-out")
 
 
