@@ -42,8 +42,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, name: str, margins: list[float]) -> None:
         count, data = len(margins), [part for margin in margins for part in (0.0, margin)]
         output: dict[str, Any] = {"name": "y", "datatype": "FP32", "shape": [count, 2], "data": data}
-        if name in ("quantity", "flat"):
-            output |= {"data": margins, "shape": [count, 1] if name == "quantity" else [count]}
+        if name in ("quantity", "prices", "flat"):
+            output |= {"data": margins, "shape": [count] if name == "flat" else [count, 1]}
         if name == "labels":
             output |= {"datatype": "INT64", "shape": [count], "data": [int(margin > 0) for margin in margins]}
         if name == "nan":

@@ -70,13 +70,16 @@ def reader_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> P
 def prices(folder: Path) -> None:
     """Records whose label is a quantity."""
     rng, rules = np.random.default_rng(3), {}
-    for source, name, trust, count in (("shop", "prices", "standard", 300), ("desk", "checked", "trusted", 200)):
-        x = rng.random((count, 3))
-        y = 40 + x @ [30, -20, 5] + rng.normal(0, 0.5, count)
+    for source, name, trust, count in (("shop", "prices", "standard", 300), ("desk", "checked", "trusted", 1200)):
+        x = rng.random((count, 4))
+        y = 40 + x @ [30, -20, 5, 1] + rng.normal(0, 0.5, count)
         rows = (",".join(map(repr, [*row, label])) + "\n" for row, label in zip(x.tolist(), y.tolist(), strict=True))
         rules[source] = {"prefixes": [f"{name}.csv"], "require_signature": False, "trust": trust}
-        (folder / f"{name}.csv").write_text("rooms,age,floor,price\n" + "".join(rows))
+        (folder / f"{name}.csv").write_text("rooms,age,floor,garden,price\n" + "".join(rows))
     (folder / "prices.yaml").write_text(yaml.safe_dump({"schema": "assay.sources/v1", "sources": rules}))
+    page = (Path(__file__).parents[2] / "docs" / "certify.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
+    (folder / "prices-policy.yaml").write_text(next(block for block in blocks if "worst_case_error" in block))
 
 
 def encoded(folder: Path) -> None:
