@@ -61,9 +61,17 @@ def test_held_rows_are_indexed_as_an_array_is(tmp_path: Path) -> None:
     mask = np.arange(50) % 3 == 0
     for at in (slice(3, 9), slice(48, 99), np.array([4, 4, 0]), [7, 1], mask, np.empty(0, np.int64)):
         assert np.array_equal(found[at], x[at])
+    for at in ([50], [-1]):
+        with pytest.raises(IndexError, match="of 50"):
+            found[at]
+    assert np.array_equal(found.flat(7, 31), x.ravel()[7:31])
     assert (len(found), found.ndim, found.shape) == (50, 4, x.shape)
     assert [rows.indices(50)[:2] for rows in row_blocks(x.shape)] == [(0, 50)]
     assert len(hold(tmp_path / "none", [x[:0]])[:]) == 0
+    found.path.write_bytes(x.tobytes()[:-1])
+    assert np.array_equal(found[:49], x[:49])
+    with pytest.raises(OSError, match="cut short"):
+        found[45:]
 
 
 def test_scaled_rows_are_those_of_all_at_once(tmp_path: Path) -> None:
