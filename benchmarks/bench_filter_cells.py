@@ -41,6 +41,7 @@ import numpy as np
 from assay.config.filters import FilterConfig
 from assay.estimate import paired_difference, proportion
 from assay.filters import Labels, _proxy
+from assay.filters._resampling import resampling
 from assay.filters._texture import texture
 from assay.filters.examine import judge
 from assay.filters.features import Inputs, Space, Spaces, spaces
@@ -197,18 +198,25 @@ def represent(x: Inputs, y: Labels, groups: list[str], clean: Inputs) -> tuple[S
 
 def with_trusted(found: Spaces, of_clean: Space, x: Inputs, clean: Inputs) -> Spaces:
     assert found.held_out is not None
-    assert found.texture is not None
-    trusted = _proxy.Scaling.of(x)(clean)
+    scaling = _proxy.Scaling.of(x)
+    with _proxy.fixed_threads(1):
+        sharp = of_images(scaling(np.concatenate([x, clean])), len(x))
     return Spaces(
         Space(found.penultimate.records, of_clean.records),
         Space(found.held_out.records, of_clean.trusted),
-        Space(found.inputs.records, _proxy.in_a_row(trusted)),
-        texture=Space(found.texture.records, texture(trusted)),
+        Space(found.inputs.records, _proxy.in_a_row(scaling(clean))),
+        **sharp,
     )
 
 
 def place(given: argparse.Namespace, run: Run) -> Path:
     return (given.cache or Path("nowhere")) / f"{given.half}_{run[0]}_{run[1]:g}_{run[2]}.npz"
+
+
+def of_images(pool: Any, records: int) -> dict[str, Space]:
+    """What no network made, of records and trusted ones in one, the records first."""
+    found = {"texture": texture(pool), "resampling": resampling(pool, FilterConfig().seed)}
+    return {name: Space(rows[:records], rows[records:]) for name, rows in found.items()}
 
 
 def save(where: Path, found: Spaces, of_clean: Space) -> None:
@@ -221,9 +229,10 @@ def load(where: Path, x: Inputs) -> tuple[Spaces, Space]:
     with np.load(where) as kept:
         below, said, clean_below, clean_said = (kept[f"arr_{k}"].astype(np.float64) for k in range(4))
     scaled = _proxy.Scaling.of(x)(x)
-    inputs, sharp = _proxy.in_a_row(scaled), texture(scaled)
-    raw = (Space(part, part[:0]) for part in (inputs, sharp))
-    found = Spaces(Space(below, below[:0]), Space(said, said[:0]), next(raw), texture=next(raw))
+    with _proxy.fixed_threads(1):
+        sharp = of_images(scaled, len(x))
+    parts = (Space(part, part[:0]) for part in (below, said, _proxy.in_a_row(scaled)))
+    found = Spaces(*parts, **sharp)
     return found, Space(clean_below, clean_said)
 
 

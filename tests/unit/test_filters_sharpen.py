@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from assay.filters import Floats
 from assay.filters import _cut as module
-from assay.filters._sharpen import Discriminants, shrinkage
+from assay.filters._sharpen import Discriminants, Stacked, roots, shrinkage
 from assay.filters.decide import Decision, Scores, decide
 from assay.filters.features import Space
 
@@ -86,6 +86,29 @@ def test_constant_and_repeated_columns_give_finite_scores() -> None:
     assert np.isfinite(Discriminants(np.zeros((600, 2))).scores(planted)).all()
 
 
+def test_a_stack_learns_from_few_suspects_what_a_wide_view_cannot() -> None:
+    """Fifteen suspects in 200 columns that hardly know them, beside two detectors that do: the stack ranks by those."""
+    rng = np.random.default_rng(4)
+    planted = np.arange(900) < 30
+    view = rng.standard_normal((900, 200)) + 1.5 * planted[:, None] * np.eye(200)[0]
+    said = [rng.standard_normal(900) + shift * planted for shift in (2.5, 2.0)]
+    suspects, judged = planted & (np.arange(900) % 2 == 0), np.arange(900) % 2 == 1
+    fitted = [Discriminants(view[~judged])]
+    stacked = Stacked(fitted, roots(said)[~judged])
+    whole = stacked.judge([view[judged]], roots(said)[judged], suspects[~judged])
+    alone = fitted[0].judge(view[judged], suspects[~judged])
+    assert roc_auc_score(planted[judged], whole) > 0.95
+    assert roc_auc_score(planted[judged], alone) < 0.8
+
+
+def test_a_stack_of_no_view_is_the_discriminant_of_the_detectors() -> None:
+    rows, planted = cluster()
+    beside = roots([rows[:, 0], rows[:, 1] ** 2])
+    np.testing.assert_array_equal(Stacked((), beside).scores(planted), Discriminants(beside).scores(planted))
+    np.testing.assert_allclose(beside[:, 1], np.abs(rows[:, 1]))
+    np.testing.assert_allclose(beside[:, 0] * np.abs(beside[:, 0]), rows[:, 0])
+
+
 def found_in(seed: int, views: bool = True, shift: float = 7.0) -> tuple[Decision, np.ndarray]:
     """One class of four sources; a detector that notices half of the 40 planted of one, and two views of all."""
     rng = np.random.default_rng(seed)
@@ -122,10 +145,11 @@ def test_half_noticed_is_whole_found() -> None:
     assert np.mean(plain) <= 0.75
 
 
-def test_views_that_know_nothing_change_nothing() -> None:
-    """Shift 0: a discriminant of noise gains nothing, so the detector's own cut stays."""
+def test_views_that_know_nothing_change_hardly_anything() -> None:
+    """Shift 0: a discriminant of noise gains nothing, so the detector's own cut stays, or its own in three parts."""
     for seed in range(3):
-        assert (found_in(seed, shift=0.0)[0].removed == found_in(seed, views=False)[0].removed).all()
+        with_views, without = found_in(seed, shift=0.0)[0].removed, found_in(seed, views=False)[0].removed
+        assert (with_views != without).sum() <= 8
 
 
 def test_views_raise_no_alarm_by_themselves() -> None:

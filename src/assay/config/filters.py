@@ -11,7 +11,7 @@ from assay.config.encoder import EncoderConfig
 
 __all__ = ["FilterConfig", "SelfTestConfig"]
 
-DETECTORS = ("activation_clustering", "disagreement", "neighbours", "spectral", "trusted_mahalanobis")
+DETECTORS = ("activation_clustering", "disagreement", "neighbours", "resampled", "spectral", "trusted_mahalanobis")
 
 
 class SelfTestConfig(Section):
@@ -33,7 +33,7 @@ class FilterConfig(Section):
     """Detectors and the rates they are held to.
 
     Fields:
-        detectors: members of ``filters`` with their settings; default all but ``quantum_entropy``.
+        detectors: members of ``filters`` with their settings; default all but ``quantum_entropy`` and ``strip``.
         false_alarm_rate: on a clean dataset, at most this share of runs removes anything.
         clean_loss: on poisoned data, at most this share of all records goes though it is clean, all classes together,
             by an upper bound; where that leaves room for none, those alone go that are above all records of others.

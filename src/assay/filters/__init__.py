@@ -7,6 +7,7 @@ Every member is a frozen dataclass of settings with five class attributes and on
                                     backdoor taught the network shows here
                    ``held_out``     class log-probabilities by a proxy that fitted no record of the same source; what
                                     the content alone says, whatever the source taught about its labels
+                   ``resampling``   log-odds that an image was moved by parts of a pixel, which no label has a say in
     needs_trusted  whether it must have reference records
     floor          score at or below which a record is not suspicious in itself, whatever the others score
     dispersion     variance of counts of suspects, in units of what exchangeable records would give; above 1 where

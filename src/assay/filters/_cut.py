@@ -10,11 +10,11 @@ from scipy.stats import beta
 
 from assay.filters import Floats
 from assay.filters._evidence import LEAST_ORIGIN, Bools, Cell, ClassScores, Ints, boundaries, members, observed, p_value
-from assay.filters._sharpen import Discriminants
+from assay.filters._sharpen import Discriminants, Stacked, roots
 
-CONFIDENCE, CLEAN_COST = 0.95, 2.0
+CONFIDENCE, CLEAN_COST = 0.95, 1.5
 SAME = 0.7
-PARTS, ROUNDS, TURNS = 3, 10, 4
+PARTS, ROUNDS, TURNS, AGAIN = 3, 10, 4, 4
 KEPT, GROWTH = 0.5, 5.0
 LEFT = 0.9
 
@@ -41,7 +41,7 @@ class Cut:
     Fields:
         detector: its place in the class's scores.
         chosen: positions in the class.
-        gain: records removed, less twice the clean ones that may be among them.
+        gain: records removed, less one and a half times the clean ones that may be among them.
         expected: clean ones to be expected among them; most: how many there may be.
         clean: of the suspect origin, in all.
     """
@@ -80,7 +80,7 @@ def remove(
         standing = [d for d in detectors if p_value(observed(one, d, codes, gone), largest) <= rate]
         cuts = sorted((best_cut(one, d, codes, gone, suspect, limits) for d in standing), key=lambda cut: -cut.gain)
         alike = [cut for cut in cuts if cut.gain > 0 and _alike(cut, cuts[0])]
-        for cut in sharp_cut(one, alike, codes, gone, suspect, limits) if alike else []:
+        for cut in sharp_cut(one, alike, codes, gone, suspect, limits) if alike and one.views else alike:
             new = cut.chosen[~gone[cut.chosen]]
             gone[new], by[new] = True, cut.detector
             clean += cut.expected * len(new) / len(cut.chosen)
@@ -95,49 +95,75 @@ def sharp_cut(
 
     Suspects are refined in two thirds of the records and the other third is judged, so that no record has a say in what
     it is judged by: refining seeks directions in which the suspect origin exceeds the others, and among hundreds there
-    are some by chance alone. The first cuts stay where no view gains more.
+    are some by chance alone. Beside every view there is a stack of all with the detectors' scores, and one of the
+    detectors' scores alone, which few suspects teach best. The first cuts stay where none of them gains more.
     """
     seeds = np.unique(np.concatenate([cut.chosen for cut in first]))
     here, sides = np.flatnonzero(~gone), _sides(one, codes, gone, suspect)
-    room = 1 - LEFT * first[0].clean / sides[0].sum()
+    room = 1 - LEFT * _counted(first[0], sides[0]) / sides[0].sum()
     part = np.random.default_rng(1).permutation(len(here)) % PARTS
-    scores = np.full((len(one.views), len(gone)), -np.inf)
+    scores, said = np.full((len(one.views) + 2, len(gone)), -np.inf), roots(one.scores)
     for leave in range(PARTS):
         use, judged = here[part != leave], here[part == leave]
         fitted = [Discriminants(view[use]) for view in one.views]
-        chosen = _refined(fitted, use, seeds, sides, limits, room)
-        for view, (rows, discriminants) in enumerate(zip(one.views, fitted, strict=True)):
-            scores[view, judged] = discriminants.judge(rows[judged], np.isin(use, chosen))
+        together, few = Stacked(fitted, said[use]), Stacked((), said[use])
+        search = _Search(use, seeds, sides, limits, room)
+        chosen = search.best([*([view] * ROUNDS for view in fitted), fitted * TURNS])
+        rows = [view[judged] for view in one.views]
+        for view, discriminants in enumerate(fitted):
+            scores[view, judged] = discriminants.judge(rows[view], np.isin(use, chosen))
+        chosen = search.best([[together] * AGAIN], chosen)
+        scores[-2, judged] = together.judge(rows, said[judged], np.isin(use, chosen))
+        chosen = search.best([[few] * AGAIN])
+        scores[-1, judged] = few.judge((), said[judged], np.isin(use, chosen))
     detector = first[0].detector
     cuts = [_cut(own, -np.inf, detector, sides, limits) for own in scores]
     alike = [cut for cut in cuts if cut.gain > first[0].gain and _plausible(cut, seeds, sides, room)]
     return [max(alike, key=lambda cut: cut.gain)] if alike else list(first)
 
 
-def _refined(
-    fitted: Sequence[Discriminants], use: Ints, seeds: Ints, sides: tuple[Bools, Bools], limits: Limits, room: float
-) -> Ints:
-    """The suspects of the best cut among the records in use, found again and again; the seeds where none gains.
+def _counted(cut: Cut, own: Bools) -> float:
+    """How many clean records a detector counts in the suspect origin: as estimated, or as its own cut leaves."""
+    return min(cut.clean, int(own.sum()) - len(cut.chosen) + cut.most)
 
-    Every view is tried by itself and then all of them in turn, each taught by the other's suspects (Blum and Mitchell
-    1998): a view may be blind to this trigger, or need more suspects than the detectors noticed.
-    """
-    inside, views = np.isin(np.arange(len(sides[0])), use), range(len(fitted))
-    seeds, sides = seeds[inside[seeds]], (sides[0] & inside, sides[1] & inside)
-    best: Cut | None = None
-    for order in [*([view] * ROUNDS for view in views), [view for _ in range(TURNS) for view in views]]:
-        chosen = seeds if best is None or len(set(order)) == 1 else best.chosen
-        for view in order:
-            scores = np.full(len(inside), -np.inf)
-            scores[use] = fitted[view].scores(np.isin(use, chosen))
-            cut = _cut(scores, -np.inf, 0, sides, limits)
-            if not (cut.gain > 0 and _plausible(cut, seeds, sides, room)):
-                break
-            best = max(best or cut, cut, key=lambda cut: cut.gain)
-            if len(set(order)) == 1 and np.array_equal(np.sort(cut.chosen), np.sort(chosen)):
-                break
-            chosen = cut.chosen
-    return seeds if best is None else best.chosen
+
+class _Search:
+    """The search for better suspects among the records in use."""
+
+    def __init__(self, use: Ints, seeds: Ints, sides: tuple[Bools, Bools], limits: Limits, room: float) -> None:
+        inside = np.isin(np.arange(len(sides[0])), use)
+        self.use, self.seeds, self.limits, self.room = use, seeds[inside[seeds]], limits, room
+        self.sides = sides[0] & inside, sides[1] & inside
+
+    def best(self, orders: Sequence[Sequence[Discriminants | Stacked]], start: Ints | None = None) -> Ints:
+        """The suspects of the best cut, found again and again by the discriminants of each order in turn.
+
+        Every order starts from the first suspects, one of several discriminants from the best so far: each is then
+        taught by the other's suspects (Blum and Mitchell 1998), since a view may be blind to this trigger, or need more
+        suspects than the detectors noticed.
+
+        Returns:
+            Positions; the start where no cut gains.
+        """
+        best: Cut | None = None
+        start = self.seeds if start is None else start
+        for order in orders:
+            one = order[0] is order[-1]
+            chosen = start if best is None or one else best.chosen
+            for discriminant in order:
+                cut = self._cut(discriminant, chosen)
+                if not (cut.gain > 0 and _plausible(cut, self.seeds, self.sides, self.room)):
+                    break
+                best = max(best or cut, cut, key=lambda cut: cut.gain)
+                if one and np.array_equal(np.sort(cut.chosen), np.sort(chosen)):
+                    break
+                chosen = cut.chosen
+        return start if best is None else best.chosen
+
+    def _cut(self, discriminant: Discriminants | Stacked, suspects: Ints) -> Cut:
+        scores = np.full(len(self.sides[0]), -np.inf)
+        scores[self.use] = discriminant.scores(np.isin(self.use, suspects))
+        return _cut(scores, -np.inf, 0, self.sides, self.limits)
 
 
 def _plausible(cut: Cut, seeds: Ints, sides: tuple[Bools, Bools], room: float) -> bool:
@@ -153,12 +179,12 @@ def _plausible(cut: Cut, seeds: Ints, sides: tuple[Bools, Bools], room: float) -
 def best_cut(
     one: ClassScores, detector: int, codes: tuple[int, ...], gone: Bools, suspect: Bools, limits: Limits
 ) -> Cut:
-    """Where a removal gains most, within the limits: records above the cut, less twice the clean ones among them.
+    """Where a removal gains most, within the limits: records above the cut, less 1.5 times the clean ones among them.
 
-    So a lower cut pays while half of what it adds is poison. Clean ones are judged by the other origins' share above
-    the cut, those origins left out that are suspect themselves, if any remain; gain and limits reckon with the upper
-    end of that share's exact interval, so that few reference records give a careful cut. Above all of the others the
-    limit in records is left to the share: it could only say that they are few.
+    So a lower cut pays while about half of what it adds is poison. Clean ones are judged by the other origins' share
+    above the cut, those origins left out that are suspect themselves, if any remain; gain and limits reckon with the
+    upper end of that share's exact interval, so that few reference records give a careful cut. Above all of the others
+    the limit in records is left to the share: it could only say that they are few.
     """
     return _cut(one.scores[detector], one.floors[detector], detector, _sides(one, codes, gone, suspect), limits)
 

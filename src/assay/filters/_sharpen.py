@@ -10,12 +10,18 @@ difference's square, which leaves the direction as it is.
 Every record is scored by a discriminant that was fitted to other folds of records, so that a clean record among the
 suspects does not vouch for itself.
 
+Of few suspects a direction in hundreds of dimensions is learned badly: it places the suspects it was shown and loses
+others of their kind. What all views say, and what the detectors said to begin with, are few numbers a record, and how
+much each of them is worth can be learned from few suspects (Wolpert 1992).
+
 Reference: Fisher. The Use of Multiple Measurements in Taxonomic Problems. 1936; the covariance is shrunk after Ledoit
-    and Wolf. A Well-Conditioned Estimator for Large-Dimensional Covariance Matrices. 2004.
+    and Wolf. A Well-Conditioned Estimator for Large-Dimensional Covariance Matrices. 2004. Wolpert. Stacked
+    Generalization. Neural Networks 5 (1992).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +34,7 @@ from assay.filters._evidence import Bools
 FOLDS = 5
 LEAST_SUSPECTS = 5
 
-__all__ = ["Discriminants", "shrinkage"]
+__all__ = ["Discriminants", "Stacked", "roots", "shrinkage"]
 
 
 class Discriminants:
@@ -72,7 +78,10 @@ class Discriminants:
         """How far other rows of the view (m, E) lie on the side of the suspects among these (m,), as in `scores`."""
         if min(suspects.sum(), (~suspects).sum()) < LEAST_SUSPECTS:
             return np.zeros(len(rows))
-        direction, middle = self.direction(suspects)
+        return self.along(rows, *self.direction(suspects))
+
+    def along(self, rows: npt.NDArray[np.floating[Any]], direction: Floats, middle: float) -> Floats:
+        """How far other rows of the view (m, E) lie beyond the middle of a discriminant, as `direction` gives both."""
         return np.asarray((rows - self._mean) / self._spread @ direction - middle)
 
     def direction(self, suspects: Bools) -> tuple[Floats, float]:
@@ -92,6 +101,35 @@ class Discriminants:
         covariance[np.diag_indices_from(covariance)] += share * mean_variance + 1e-9 * (1 + mean_variance)
         direction = linalg.cho_solve(linalg.cho_factor(covariance), inside - outside)
         return direction, float(direction @ (inside + outside) / 2)
+
+
+class Stacked:
+    """One discriminant over what those of all views say of a record, and over what the detectors said of it.
+
+    Fields:
+        fitted: the discriminants of the views, of the same rows.
+        beside: (n, D), the detectors' scores, see `roots`.
+    """
+
+    def __init__(self, fitted: Sequence[Discriminants], beside: Floats) -> None:
+        self.fitted, self.beside = tuple(fitted), beside
+
+    def scores(self, suspects: Bools) -> Floats:
+        """As `Discriminants.scores`; the views' scores are of discriminants that were fitted to other rows, too."""
+        return self._over(suspects).scores(suspects)
+
+    def judge(self, views: Sequence[npt.NDArray[np.floating[Any]]], beside: Floats, suspects: Bools) -> Floats:
+        """As `Discriminants.judge`, of other rows in every view (m, E) and of their detectors' scores (m, D)."""
+        said = [one.judge(rows, suspects) for one, rows in zip(self.fitted, views, strict=True)]
+        return self._over(suspects).judge(np.column_stack([*said, beside]), suspects)
+
+    def _over(self, suspects: Bools) -> Discriminants:
+        return Discriminants(np.column_stack([*(one.scores(suspects) for one in self.fitted), self.beside]))
+
+
+def roots(scores: Sequence[Floats]) -> Floats:
+    """Detectors' scores (n,) side by side (n, D), as signed square roots: squares and log-odds have long tails."""
+    return np.stack([np.sign(score) * np.sqrt(np.abs(score)) for score in scores], axis=1)
 
 
 def shrinkage(covariance: Floats, lengths: Floats) -> float:

@@ -12,14 +12,15 @@ Of one source only trusted records can tell, so that they have to be measured on
 and records and trusted records alike are judged by proxies of trusted records that they are not among. Else whatever
 distinguishes the proxies would pass for a difference between the records.
 
-Images have a third, ``texture`` (`assay.filters._texture`), which no network made: how sharp they are, and where.
+Images have two more, which no network made: ``texture`` (`assay.filters._texture`), how sharp they are, and where, and
+``resampling`` (`assay.filters._resampling`), the log-odds that they were moved by parts of a pixel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,11 @@ from assay.data.held import HeldRows, Inputs, hold, row_blocks
 from assay.errors import UnfitInput
 from assay.filters import Floats, Labels
 from assay.progress import track
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from assay.filters._proxy import Scaled
 
 LEAST_IN_CLASS = 5
 ABSTAINS = -50.0
@@ -82,7 +88,7 @@ class Spaces:
     """Both representations, and the scaled inputs in a row, at most 1,024 numbers each.
 
     ``held_out`` is None where there is nothing to hold a source out against, ``superimposed`` where nobody asked,
-    ``texture`` where there are no images.
+    ``texture`` and ``resampling`` where there are no images of three or more pixels a side.
     """
 
     penultimate: Space
@@ -90,6 +96,7 @@ class Spaces:
     inputs: View
     superimposed: Space | None = None
     texture: View | None = None
+    resampling: Space | None = None
 
 
 def spaces(
@@ -128,7 +135,6 @@ def spaces(
     reference = trusted or (np.empty((0, *x.shape[1:]), np.float32), np.empty(0, np.int64))
     _require(x, labels, groups, reference)
     from assay.filters._proxy import Scaled, Scaling, fit_proxy, fixed_threads, in_a_row
-    from assay.filters._texture import texture, textures
 
     fold = folds_of(groups, folds)
     several = bool(fold.max())
@@ -151,20 +157,35 @@ def spaces(
         superimposed = Space(whole.overlaid(records, drawn), whole.overlaid(clean, drawn)) if overlays else None
         if encoder is not None:
             below, below_clean = _encoded(encoder, x), encoder(reference[0])
-        sharp: View | None = None
         row = Made(records, in_a_row)
         inputs: View = HeldSpace(row, in_a_row(clean)) if isinstance(x, HeldRows) else Space(row[:], in_a_row(clean))
-        if x.ndim == 4 and isinstance(x, HeldRows):
-            sharp = HeldSpace(hold(x.path.with_suffix(".texture"), textures(records)), texture(clean))
-        elif x.ndim == 4:
-            sharp = Space(texture(records), texture(clean))
+        sharp = _images(x, records, clean, pool, seed) if x.ndim == 4 and min(x.shape[2:]) > 2 else _Images()
     return Spaces(
         penultimate=Space(below, below_clean),
         held_out=Space(said[: len(x)], of_clean if several else said[len(x) :]) if rounds else None,
         inputs=inputs,
         superimposed=superimposed,
-        texture=sharp,
+        texture=sharp.texture,
+        resampling=sharp.resampling,
     )
+
+
+@dataclass(frozen=True)
+class _Images:
+    texture: View | None = None
+    resampling: Space | None = None
+
+
+def _images(x: Inputs | HeldRows, records: Scaled, clean: Tensor, pool: Scaled, seed: int) -> _Images:
+    from assay.filters._resampling import resampling
+    from assay.filters._texture import texture, textures
+
+    odds = resampling(pool, seed)
+    if isinstance(x, HeldRows):
+        sharp: View = HeldSpace(hold(x.path.with_suffix(".texture"), textures(records)), texture(clean))
+    else:
+        sharp = Space(texture(records), texture(clean))
+    return _Images(sharp, Space(odds[: len(x)], odds[len(x) :]))
 
 
 def _rounds(fold: Rows) -> list[tuple[Rows, Rows]]:

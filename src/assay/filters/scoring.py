@@ -15,6 +15,7 @@ from assay.filters.features import Space, Spaces, dealt
 
 FOLDS = 5
 LEAST_TRUSTED = 4
+UNMADE = {"resampling": "no images of three or more pixels a side"}
 
 __all__ = ["members", "score_all"]
 
@@ -43,7 +44,7 @@ def score_all(
     for name, member in built.items():
         space = getattr(found, member.space)
         if space is None:
-            silent[name] = "one source and no trusted records: no model can be held out"
+            silent[name] = UNMADE.get(member.space, "one source and no trusted records: no model can be held out")
         elif member.needs_trusted and (lacking := _lacking(labels, trusted_labels)):
             silent[name] = f"needs {LEAST_TRUSTED} trusted records of every class; lacking: {lacking}"
         elif member.needs_trusted:
