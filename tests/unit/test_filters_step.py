@@ -243,6 +243,18 @@ def test_a_source_with_another_instrument_is_not_removed_in_silence(tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_a_source_with_three_in_ten_labels_wrong_is_for_a_person_to_look_at(tmp_path: Path) -> None:
+    """Its proxy learned from right labels and the others' from wrong ones, so that its clean records differ, too."""
+    given, trusted, _ = digits(planted=0, seed=6, n=1200)
+    x = np.concatenate([chunk.to_numpy_ndarray() for chunk in given.table["image"].chunks])
+    source = np.array([name.split("/")[0] for name in given.table["batch"].to_pylist()])
+    options: dict[str, Any] = {"count": 120, "classes": 10, "generator": np.random.default_rng(6)}
+    labels, _ = flip_labels(given.table["label"].to_numpy(), among=source == "beta", **options)
+    with pytest.raises(AssayError, match=r"needs review.*source 'beta' in classes"):
+        call(tmp_path, make(x, labels, source), trusted)
+
+
+@pytest.mark.slow
 def test_a_cap_of_one_says_that_somebody_has_looked(tmp_path: Path) -> None:
     given, trusted, bad = digits(planted=160)
     call(tmp_path, given, trusted, FilterConfig(permutations=199, removal_cap=1.0))

@@ -36,7 +36,8 @@ class FilterConfig(Section):
         detectors: members of ``filters`` with their settings; default all but ``quantum_entropy`` and ``strip``.
         false_alarm_rate: on a clean dataset, at most this share of runs removes anything.
         clean_loss: on poisoned data, at most this share of all records goes though it is clean, all classes together,
-            by an upper bound; where that leaves room for none, those alone go that are above all records of others.
+            by an upper bound; where no more than two classes are flagged and that leaves room for none, those alone
+            go that are above all records of others.
         false_discovery_share: of the records that go by one cut, at most this share is clean, by an upper bound. More
             finds more of the poison and loses more clean records with it, up to ``clean_loss``.
         removal_cap: largest share of one class or source that may be quarantined without review; 1 lets all go.

@@ -28,10 +28,12 @@ class Limits:
     Fields:
         clean: of a class, in records.
         share: of the records that go by one cut.
+        few: whether few classes are flagged.
     """
 
     clean: float
     share: float
+    few: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Cut:
         detector: its place in the class's scores.
         chosen: positions in the class.
         gain: records removed, less one and a half times the clean ones that may be among them.
-        expected: clean ones to be expected among them; most: how many there may be.
+        expected: clean ones to be expected among them; most: how many there may be; bound: if all of the suspect origin
+            were clean.
         clean: of the suspect origin, in all.
     """
 
@@ -51,6 +54,7 @@ class Cut:
     gain: float = 0.0
     expected: float = 0.0
     most: float = 0.0
+    bound: float = 0.0
     clean: float = 0.0
 
 
@@ -84,7 +88,7 @@ def remove(
             new = cut.chosen[~gone[cut.chosen]]
             gone[new], by[new] = True, cut.detector
             clean += cut.expected * len(new) / len(cut.chosen)
-            limits = replace(limits, clean=limits.clean - cut.most * len(new) / len(cut.chosen))
+            limits = replace(limits, clean=limits.clean - cut.bound * len(new) / len(cut.chosen))
     return gone[: len(one.rows)], by[: len(one.rows)], clean
 
 
@@ -208,15 +212,17 @@ def _cut(scores: Floats, floor: float, detector: int, sides: tuple[Bools, Bools]
     above = np.cumsum(inside)[counts - 1]
     others_above = counts - above
     clean = _clean_records(score, inside)
-    most = clean * _upper(others_above, reference)
-    within = ((most <= limits.clean) | (others_above == 0)) & (most <= limits.share * above)
+    upper = _upper(others_above, reference)
+    most, bound = clean * upper, inside.sum() * upper
+    within = ((bound <= limits.clean) | (limits.few & (others_above == 0))) & (most <= limits.share * above)
     gain = np.where(within, above - CLEAN_COST * most, 0.0)
     at = int(np.argmax(gain))
     if not gain[at] > 0:
         return none
     chosen = order[: counts[at]][inside[: counts[at]]]
     expected = clean * (others_above[at] + 1) / (reference + 1)
-    return Cut(detector, chosen, float(gain[at]), min(float(expected), float(len(chosen))), float(most[at]), clean)
+    least = min(float(expected), float(len(chosen)))
+    return Cut(detector, chosen, float(gain[at]), least, float(most[at]), float(bound[at]), clean)
 
 
 def _upper(count: Ints, size: int) -> Floats:

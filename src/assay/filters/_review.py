@@ -2,19 +2,21 @@
 
 A filter can be used as a weapon: what differs from the rest may be a minority. Nothing goes where poison may be the
 majority, where a source would lose all its records of a class (there is then no part of it to compare with), or where
-a source differs in several classes at once by its activations alone, which is how an honest source with another
-instrument looks, and not how a backdoor looks.
+a source differs in several classes at once by its activations alone, or by whatever but no records can be told apart:
+that is how an honest source with another instrument looks, or one whose labels are wrong, and not how a backdoor looks.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
 from assay.data import records
 from assay.data.dataset import Dataset, labels
 from assay.errors import AssayError
+from assay.filters.decide import ALL_SOURCES
 from assay.filters.examine import Examined
 
 WHOLE = 0.9
@@ -41,7 +43,7 @@ def doubts(given: Dataset, examined: Examined, cap: float) -> list[str]:
         *_above(np.array([f"source {name!r}" for name in sources.tolist()]), gone, cap),
         *_above(np.array([f"class {name!r}" for name in named.tolist()]), gone, cap),
         *(_above(cells, gone, WHOLE) if len(set(sources)) > 1 else []),
-        *_several(sources, named, _by_activations(examined), len(classes)),
+        *_several(sources, named, _by_activations(examined), _differing(examined, classes), len(classes)),
     ]
 
 
@@ -55,8 +57,8 @@ def require_none(found: list[str], cap: float) -> None:
         raise AssayError(
             "needs review",
             f"suspects in {', '.join(found)}",
-            f"at most a share of {cap} of each source and class, not all that a source has of a class, nor activations "
-            "of one source that differ in several classes",
+            f"at most a share of {cap} of each source and class, not all that a source has of a class, nor one "
+            "source that differs in several classes",
             "The filter cannot tell which part is clean: look at the records, then leave out the source, or set "
             "removal_cap to 1.",
         )
@@ -74,8 +76,21 @@ def _by_activations(examined: Examined) -> np.ndarray:
     return np.asarray(decision.removed & np.array(looks)[decision.by])
 
 
-def _several(sources: np.ndarray, named: np.ndarray, gone: np.ndarray, classes: int) -> list[str]:
+def _differing(examined: Examined, classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Sources and the classes in which each differs though nothing of it can be told apart."""
+    return [
+        (one.origin, classes[one.label])
+        for one in examined.decision.classes
+        if one.status == "differs" and one.origin != ALL_SOURCES
+    ]
+
+
+def _several(
+    sources: np.ndarray, named: np.ndarray, gone: np.ndarray, differing: list[tuple[str, str]], classes: int
+) -> list[str]:
     of_source: dict[str, set[str]] = defaultdict(set)
+    for source, label in differing:
+        of_source[source].add(label)
     for source, label in zip(sources[gone].tolist(), named[gone].tolist(), strict=True):
         of_source[source].add(label)
     return [

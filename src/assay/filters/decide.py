@@ -12,7 +12,9 @@ A flagged class loses the records of the suspect origin above the cut that gains
 of them are clean is judged by the other origins' share above it, at the upper end of its exact interval, and is bounded
 twice: by ``false_discovery_share`` of the records that go, and, all classes together, by ``clean_loss`` of all records.
 Where no cut gains within these bounds, the origins differ but no sub-population can be told apart: the class is
-reported as such, and loses nothing.
+reported as such, and loses nothing. A backdoor is of one class, or few: there records may go that are above all of the
+others' though ``clean_loss`` has no room for one, which in a small dataset it has not. In many classes at once a source
+differs by wrong labels, or altogether, and its clean records are not like the others'.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from assay.filters.features import View
 from assay.progress import track
 
 ALL_SOURCES = "*"
+FEW = 2
 
 Status = Literal["clean", "poisoned", "differs", "unmeasured"]
 
@@ -111,8 +114,8 @@ def decide(
         generator: draws the permutations.
         permutations: how many; the least p-value is one over one more than this.
         views: what is known of every record beside the scores; a sub-population that is found is told apart in them.
-        clean_loss: share of all records that may go though clean, by an upper bound of 95 % in each cut, or those alone
-            that are above all others go. Classes that are flagged get equal parts of it.
+        clean_loss: share of all records that may go though clean, by an upper bound of 95 % in each cut. Classes that
+            are flagged get equal parts of it; no more than two may lose records that are above all others' without.
         false_discovery_share: of the records that go by one cut, the largest share that may be clean, likewise.
 
     Raises:
@@ -125,9 +128,10 @@ def decide(
     removed, by = np.zeros(len(labels), dtype=np.bool_), np.full(len(labels), -1)
     verdicts = []
     guilty = [[cell for cell in own if p_value(cell.statistic, largest) <= false_alarm_rate] for own in cells]
-    lost = clean_loss * len(labels) / max(1, sum(map(bool, guilty)))
+    several = max(1, sum(map(bool, guilty)))
+    limits = Limits(clean_loss * len(labels) / several, false_discovery_share, several <= FEW)
     for one, own, flagged in zip(every, cells, guilty, strict=True):
-        gone, word, clean = remove(one, flagged, largest, false_alarm_rate, Limits(lost, false_discovery_share))
+        gone, word, clean = remove(one, flagged, largest, false_alarm_rate, limits)
         removed[one.rows[gone]], by[one.rows[gone]] = True, word[gone]
         worst = max(own, key=lambda cell: cell.statistic, default=None)
         if worst is None:
