@@ -16,11 +16,10 @@ import numpy as np
 from assay.data import records
 from assay.data.dataset import Dataset, labels
 from assay.errors import AssayError
-from assay.filters.decide import ALL_SOURCES
+from assay.filters.decide import ALL_SOURCES, in_several
 from assay.filters.examine import Examined
 
 WHOLE = 0.9
-SEVERAL, SHARE_OF_CLASSES = 3, 0.2
 
 __all__ = ["doubts", "require_none"]
 
@@ -96,5 +95,5 @@ def _several(
     return [
         f"source {source!r} in classes {', '.join(sorted(found))}"
         for source, found in sorted(of_source.items())
-        if len(found) >= SEVERAL and len(found) > SHARE_OF_CLASSES * classes
+        if in_several(len(found), classes)
     ]

@@ -14,11 +14,14 @@ twice: by ``false_discovery_share`` of the records that go, and, all classes tog
 Where no cut gains within these bounds, the origins differ but no sub-population can be told apart: the class is
 reported as such, and loses nothing. A backdoor is of one class, or few: there records may go that are above all of the
 others' though ``clean_loss`` has no room for one, which in a small dataset it has not. In many classes at once a source
-differs by wrong labels, or altogether, and its clean records are not like the others'.
+differs by wrong labels, or altogether, and its clean records are not like the others'. What a detector of instruments
+says of one origin in several classes is set aside: an honest source that scales its pictures is no suspect for it. That
+can only take removals away, so that the false-alarm rate holds.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,10 +39,12 @@ from assay.progress import track
 
 ALL_SOURCES = "*"
 FEW = 2
+SEVERAL, SHARE_OF_CLASSES = 3, 0.2
+LIKELY = 0.5
 
 Status = Literal["clean", "poisoned", "differs", "unmeasured"]
 
-__all__ = ["ALL_SOURCES", "ClassVerdict", "Decision", "Scores", "decide"]
+__all__ = ["ALL_SOURCES", "ClassVerdict", "Decision", "Scores", "decide", "in_several"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,14 @@ class Scores:
 
     Records at or below ``floor`` are not suspicious in themselves, and are never removed on this detector's word.
     Statistics are divided by ``dispersion``, the variance of counts in units of what exchangeable records would give.
+    ``instrument`` says that the way in which an honest source makes its records is enough to move them.
     """
 
     records: Floats
     trusted: Floats
     floor: float = -np.inf
     dispersion: float = 1.0
+    instrument: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,12 +89,16 @@ class ClassVerdict:
 
 @dataclass(frozen=True)
 class Decision:
-    """Which records go (N,) bool, on which detector's word (N,) index into ``detectors`` or -1, and why."""
+    """Which records go (N,) bool, on which detector's word (N,) index into ``detectors`` or -1, and why.
+
+    ``set_aside`` says, by detector, of whose instrument it spoke rather than of a backdoor.
+    """
 
     removed: Bools
     by: Ints
     detectors: tuple[str, ...]
     classes: tuple[ClassVerdict, ...]
+    set_aside: Mapping[str, str]
 
 
 def decide(
@@ -125,6 +136,8 @@ def decide(
     names, codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     every = list(_classes(scores, labels, codes, trusted_labels, len(names), views))
     cells, largest = _cells(every, len(names), permutations, generator)
+    aside = _instruments(cells, [given.instrument for given in scores.values()], largest)
+    cells = [[cell for cell in own if (cell.detector, cell.codes) not in aside] for own in cells]
     removed, by = np.zeros(len(labels), dtype=np.bool_), np.full(len(labels), -1)
     verdicts = []
     guilty = [[cell for cell in own if p_value(cell.statistic, largest) <= false_alarm_rate] for own in cells]
@@ -145,12 +158,36 @@ def decide(
                 status="poisoned" if gone.any() else "differs" if flagged else "clean",
                 p_value=p_value(worst.statistic, largest),
                 detector=list(scores)[worst.detector],
-                origin=str(names[worst.codes[0]]) if len(worst.codes) == 1 else ALL_SOURCES,
+                origin=_origin(worst.codes, names),
                 quarantined=int(gone.sum()),
                 expected_clean=clean,
             )
         )
-    return Decision(removed, by, tuple(scores), tuple(verdicts))
+    said = {list(scores)[d]: f"origin {_origin(codes, names)} is so in several classes" for d, codes in sorted(aside)}
+    return Decision(removed, by, tuple(scores), tuple(verdicts), said)
+
+
+def in_several(found: int, classes: int) -> bool:
+    """Whether so many classes are more than a backdoor is in: three or more, and above a fifth of all."""
+    return found >= SEVERAL and found > SHARE_OF_CLASSES * classes
+
+
+def _instruments(
+    cells: Sequence[Sequence[Cell]], instrument: Sequence[bool], largest: Floats
+) -> set[tuple[int, tuple[int, ...]]]:
+    """Detectors of instruments, and the origins of which each speaks in several classes, if only as likely as not."""
+    spoken = Counter(
+        (cell.detector, cell.codes)
+        for own in cells
+        for cell in own
+        if instrument[cell.detector] and p_value(cell.statistic, largest) <= LIKELY
+    )
+    measured = sum(map(bool, cells))
+    return {about for about, count in spoken.items() if in_several(count, measured)}
+
+
+def _origin(codes: tuple[int, ...], names: npt.NDArray[np.str_]) -> str:
+    return str(names[codes[0]]) if len(codes) == 1 else ALL_SOURCES
 
 
 def _cells(

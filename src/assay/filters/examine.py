@@ -152,7 +152,7 @@ def judge(
             clean_loss=config.clean_loss,
             false_discovery_share=config.false_discovery_share,
         )
-    return Judged(scores, silent, decision)
+    return Judged(scores, {**silent, **decision.set_aside}, decision)
 
 
 def _origins(given: Dataset) -> list[str]:

@@ -18,8 +18,9 @@ __all__ = ["Resampled"]
 class Resampled:
     """Log-odds that the picture was resampled, by a discriminant that was learned from moved copies of all pictures.
 
-    A warp shows here whatever its field, its label and its content. So does an honest source that scales its pictures:
-    in several classes at once that is for a person to look at.
+    A warp shows here whatever its field, its label and its content. So does an honest source that scales its pictures,
+    in every class: `assay.filters.decide` sets aside what is said of one source in several classes, and with it a warp
+    of several classes at once.
 
     Reference: `assay.filters._resampling`.
     """

@@ -15,6 +15,9 @@ from assay.filters.features import Space, Spaces, dealt
 
 FOLDS = 5
 LEAST_TRUSTED = 4
+INSTRUMENTS = ("resampling",)
+"""Representations that the way in which an honest source makes its records is enough to move."""
+
 UNMADE = {"resampling": "no images of three or more pixels a side"}
 
 __all__ = ["members", "score_all"]
@@ -62,7 +65,9 @@ def _together(member: Filter, space: Space, labels: Labels, trusted_labels: Labe
     """Records and trusted records in one pool, so that they are exchangeable."""
     pool, answers = np.concatenate([space.records, space.trusted]), np.concatenate([labels, trusted_labels])
     scores = member.suspicion(pool, answers)
-    return Scores(scores[: len(labels)], scores[len(labels) :], member.floor, member.dispersion)
+    return Scores(
+        scores[: len(labels)], scores[len(labels) :], member.floor, member.dispersion, member.space in INSTRUMENTS
+    )
 
 
 def _against_trusted(member: Filter, space: Space, labels: Labels, trusted_labels: Labels) -> Scores:
@@ -71,7 +76,11 @@ def _against_trusted(member: Filter, space: Space, labels: Labels, trusted_label
     for leave in range(fold.max() + 1):
         use, judged = fold != leave, fold == leave
         trusted[judged] = _judge(member, space, labels, trusted_labels, use, judged)
-    return Scores(own, trusted, member.floor, member.dispersion)
+    return _scores(member, own, trusted)
+
+
+def _scores(member: Filter, records: Floats, trusted: Floats) -> Scores:
+    return Scores(records, trusted, member.floor, member.dispersion, member.space in INSTRUMENTS)
 
 
 def _judge(member: Filter, space: Space, labels: Labels, trusted_labels: Labels, use: Labels, judged: Labels) -> Floats:
