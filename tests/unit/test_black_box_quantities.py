@@ -125,6 +125,7 @@ def test_a_model_of_classes_behind_an_address_is_refused_for_quantities(folder, 
         run(folder, f"{server}/plain")
 
 
+@pytest.mark.slow
 def test_answers_that_are_no_numbers_are_not_sound_and_count_as_the_largest_error(folder, monkeypatch, workspace):
     monkeypatch.setattr("assay.evaluate.black_box.OpenInference", lambda **_: Broken())
     document = run(folder, "http://broken/v2/models/m")
