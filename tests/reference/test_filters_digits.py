@@ -74,8 +74,8 @@ def test_clean_digits_raise_no_more_alarms_than_one_in_twenty_runs_may(trusted: 
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="known miss: recall was 0 of 15 in each of three deals, no clean record lost")
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.xfail(strict=True, reason="known miss: recall was 0 of 15 in two of three deals, no clean record lost")
+@pytest.mark.parametrize("seed", [1, 2])
 def test_a_clean_label_sine_wave_is_found(seed: int) -> None:
     """15 of the target's own records of one source carry the wave and keep their label (SIG)."""
     recall, _ = run(seed, Sinusoidal(amplitude=0.2, frequency=3), 250, 15, clean_label=True)
@@ -83,7 +83,7 @@ def test_a_clean_label_sine_wave_is_found(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="known miss: recall was 0 of 25 in four of four deals of the frontier benchmark")
+@pytest.mark.xfail(strict=True, reason="known miss: recall was 0 of 25 in three of four deals of the frontier benchmark")
 def test_a_clean_label_sine_wave_of_more_records_is_found_without_trusted_ones() -> None:
     recall, _ = run(3, Sinusoidal(amplitude=0.3, frequency=3), 0, 25, clean_label=True)
     assert recall >= 0.9

@@ -44,8 +44,8 @@ class Cut:
         detector: its place in the class's scores.
         chosen: positions in the class.
         gain: records removed, less one and a half times the clean ones that may be among them.
-        expected: clean ones to be expected among them; most: how many there may be; bound: if all of the suspect origin
-            were clean.
+        expected: clean ones to be expected among them; most: how many there may be; bound: what is held
+            to the limit.
         clean: of the suspect origin, in all.
     """
 
@@ -213,7 +213,8 @@ def _cut(scores: Floats, floor: float, detector: int, sides: tuple[Bools, Bools]
     others_above = counts - above
     clean = _clean_records(score, inside)
     upper = _upper(others_above, reference)
-    most, bound = clean * upper, inside.sum() * upper
+    most = clean * upper
+    bound = most if limits.few else inside.sum() * upper
     within = ((bound <= limits.clean) | (limits.few & (others_above == 0))) & (most <= limits.share * above)
     gain = np.where(within, above - CLEAN_COST * most, 0.0)
     at = int(np.argmax(gain))
