@@ -83,7 +83,7 @@ def test_a_clean_label_sine_wave_is_found(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="known miss: recall was 0 of 25 in three of four deals of the frontier benchmark")
+@pytest.mark.xfail(strict=True, reason="known miss: recall was 0 of 25 in this deal and in others")
 def test_a_clean_label_sine_wave_of_more_records_is_found_without_trusted_ones() -> None:
     recall, _ = run(3, Sinusoidal(amplitude=0.3, frequency=3), 0, 25, clean_label=True)
     assert recall >= 0.9
