@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from stub_components import stub, stubbed_pipelines
 
+from assay.cli.run import _action
 from assay.components import STEPS
 from assay.config.resources import Resources
 from assay.errors import AssayError
@@ -72,7 +73,7 @@ def test_every_other_answer_of_monitor_is_only_recorded(run: Any, tmp_path: Path
     folder = str(tmp_path)
     result = run("retrain_on_drift", reference=folder, current=folder, monitor=action, policy="promote").require()
     assert set(result.tasks) == {"monitor", "record-action"}
-    assert result.parameter("record_action") == action
+    assert _action("run", "retrain_on_drift", result)[0]["decision"] == action
 
 
 @pytest.mark.parametrize(("decision", "last"), [("promote", "promote"), pytest.param("reject", "withhold", marks=LONG)])
@@ -85,7 +86,7 @@ def test_an_incident_that_serves_calls_the_whole_training(run: Any, decision: st
 def test_an_incident_that_serves_nowhere_is_only_recorded(run: Any, action: str) -> None:
     result = run("respond_to_incident", ref="source:x", reason=action, policy="promote").require()
     assert set(result.tasks) == {"contain", "record-action"}
-    assert result.parameter("record_action") == action
+    assert _action("run", "respond_to_incident", result)[0]["decision"] == action
 
 
 def test_monitor_gets_the_folders_that_are_named(run: Any, tmp_path: Path) -> None:

@@ -140,8 +140,8 @@ def _scored(run: str, name: str, result: RunResult) -> tuple[dict[str, Any], lis
 
 
 def _action(run: str, name: str, result: RunResult) -> tuple[dict[str, Any], list[str]]:
-    """A run that ended without training: what monitor called for."""
-    action = str(result.parameter("monitor"))
+    """A run that ended without training: what monitor or contain called for."""
+    action = str(result.parameter("record_action"))
     document = {
         "run_id": run,
         "pipeline": name,
