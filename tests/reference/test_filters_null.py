@@ -88,7 +88,7 @@ def test_a_thousand_clean_datasets_of_three_kinds_lose_anything_in_at_most_86() 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_same_count_fails_a_filter_that_alarms_in_one_clean_dataset_of_ten() -> None:
-    """The mutant says 5 % and cuts at 16 %: it loses records in 92 of these datasets, so its true rate is about a tenth."""
+    """The mutant says 5 % and cuts at 16 %: it loses records in 92 of these datasets, about a tenth."""
     lost, flagged = alarms(0.16)
     assert 0.09 <= lost / 1000 <= 0.11
     assert lost > ALLOWED
