@@ -30,7 +30,7 @@ def score_features(
         trusted: NumPy file of features of records known to be clean; none, and only spectral speaks.
         trusted_labels: NumPy file of their labels.
     """
-    from assay.filters._score_features import score_features_step
+    from assay.filters.score_features import score_features_step
 
     document = score_features_step(
         features.path,

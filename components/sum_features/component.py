@@ -22,7 +22,7 @@ def sum_features(
         run: Id of the pipeline run.
         state: Count, mean and scatter of every class, and of which features they are; no score.
     """
-    from assay.filters._score_features import sum_features_step
+    from assay.filters.score_features import sum_features_step
 
     document = sum_features_step(features.path, labels.path, shard, state=state.path, run=run)
     state.metadata["shard"] = document["shard"]

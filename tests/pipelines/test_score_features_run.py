@@ -11,7 +11,7 @@ from assay.components.score_features import component
 from assay.config.resources import Resources
 from assay.config.shard import Shard
 from assay.errors import UnfitInput
-from assay.filters._score_features import score_features, sum_features
+from assay.filters.score_features import score_features, sum_features
 from assay.pipelines import score_features as scoring
 from assay.runner.run import run_pipeline
 from assay.workspace import Workspace

@@ -19,8 +19,8 @@ from assay.cli import main
 from assay.config.shard import Shard
 from assay.errors import UnfitInput
 from assay.filters import streaming
-from assay.filters._score_features import score_features, sum_features
 from assay.filters._state import joined, state_of
+from assay.filters.score_features import score_features, sum_features
 from assay.filters.spectral import Spectral
 from assay.filters.streaming import Moments
 from assay.filters.trusted_mahalanobis import TrustedMahalanobis

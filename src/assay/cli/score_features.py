@@ -28,7 +28,7 @@ def command(
     from assay.config.shard import Shard
     from assay.data.files import require_places
     from assay.errors import UnfitInput
-    from assay.filters._score_features import score_features, sum_features
+    from assay.filters.score_features import score_features, sum_features
 
     require_places(out)
     if shard:

@@ -30,7 +30,17 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-HELPERS: tuple[str, ...] = ("step", "features", "scoring", "examine", "decide", "page", "self_test", "streaming")
+HELPERS: tuple[str, ...] = (
+    "step",
+    "features",
+    "scoring",
+    "examine",
+    "decide",
+    "page",
+    "self_test",
+    "streaming",
+    "score_features",
+)
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
