@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from assay.workspace import Workspace
 # Machines are shared and noisy: how long an example took says nothing about the code.
 settings.register_profile("assay", deadline=None)
 settings.load_profile("assay")
+
+# A shell starts what runs in its background with Ctrl-C ignored, and children inherit that; tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(os.environ.get("ASSAY_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 OWN = (
