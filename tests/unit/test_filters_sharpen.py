@@ -9,7 +9,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 
-from assay.filters import Floats
+from assay.filters import Floats, _cut
 from assay.filters import _cut as module
 from assay.filters._sharpen import Discriminants, Stacked, roots, shrinkage
 from assay.filters.decide import Decision, Scores, decide
@@ -94,8 +94,8 @@ def test_a_stack_learns_from_few_suspects_what_a_wide_view_cannot() -> None:
     said = [rng.standard_normal(900) + shift * planted for shift in (2.5, 2.0)]
     suspects, judged = planted & (np.arange(900) % 2 == 0), np.arange(900) % 2 == 1
     fitted = [Discriminants(view[~judged])]
-    stacked = Stacked(fitted, roots(said)[~judged])
-    whole = stacked.judge([view[judged]], roots(said)[judged], suspects[~judged])
+    stacked = Stacked(fitted, roots(said, 900)[~judged])
+    whole = stacked.judge([view[judged]], roots(said, 900)[judged], suspects[~judged])
     alone = fitted[0].judge(view[judged], suspects[~judged])
     assert roc_auc_score(planted[judged], whole) > 0.95
     assert roc_auc_score(planted[judged], alone) < 0.8
@@ -103,10 +103,32 @@ def test_a_stack_learns_from_few_suspects_what_a_wide_view_cannot() -> None:
 
 def test_a_stack_of_no_view_is_the_discriminant_of_the_detectors() -> None:
     rows, planted = cluster()
-    beside = roots([rows[:, 0], rows[:, 1] ** 2])
+    beside = roots([rows[:, 0], rows[:, 1] ** 2], 600)
     np.testing.assert_array_equal(Stacked((), beside).scores(planted), Discriminants(beside).scores(planted))
     np.testing.assert_allclose(beside[:, 1], np.abs(rows[:, 1]))
     np.testing.assert_allclose(beside[:, 0] * np.abs(beside[:, 0]), rows[:, 0])
+
+
+def test_scores_by_different_proxies_have_no_part_in_a_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tells the proxies apart tells clean records of their sources apart, too."""
+    rng = np.random.default_rng(0)
+    source, planted = np.arange(1200) % 4, np.arange(1200) % 40 == 2
+    own, others = rng.standard_normal(1200) + 8.0 * planted, rng.standard_normal(1200) + 1.0 * (source == 2)
+    view, asked = rng.standard_normal((1200, 6)) + planted[:, None], []
+    monkeypatch.setattr(_cut, "roots", lambda scores, records: asked.append(list(scores)) or roots(scores, records))
+    decide(
+        {"own": Scores(own, np.empty(0)), "others": Scores(others, np.empty(0), dispersion=2.0)},
+        np.zeros(1200, dtype=np.int64),
+        [f"s{k}" for k in source],
+        np.empty(0, dtype=np.int64),
+        false_alarm_rate=0.05,
+        generator=np.random.default_rng(0),
+        permutations=199,
+        views=[Space(view, view[:0])],
+    )
+    assert [len(scores) for scores in asked] == [1] * len(asked)
+    np.testing.assert_array_equal(asked[0][0], own)
+    assert roots([], 5).shape == (5, 0)
 
 
 def found_in(seed: int, views: bool = True, shift: float = 7.0) -> tuple[Decision, np.ndarray]:

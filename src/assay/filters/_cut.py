@@ -100,17 +100,19 @@ def sharp_cut(
     Suspects are refined in two thirds of the records and the other third is judged, so that no record has a say in what
     it is judged by: refining seeks directions in which the suspect origin exceeds the others, and among hundreds there
     are some by chance alone. Beside every view there is a stack of all with the detectors' scores, and one of the
-    detectors' scores alone, which few suspects teach best. The first cuts stay where none of them gains more.
+    detectors' scores alone, which few suspects teach best. Scores by different proxies have no part in either: what
+    tells proxies apart would be found in clean records. The first cuts stay where none of them gains more.
     """
     seeds = np.unique(np.concatenate([cut.chosen for cut in first]))
     here, sides = np.flatnonzero(~gone), _sides(one, codes, gone, suspect)
     room = 1 - LEFT * _counted(first[0], sides[0]) / sides[0].sum()
     part = np.random.default_rng(1).permutation(len(here)) % PARTS
-    scores, said = np.full((len(one.views) + 2, len(gone)), -np.inf), roots(one.scores)
+    alone = [score for score, dispersion in zip(one.scores, one.dispersions, strict=True) if dispersion == 1]
+    scores, said = np.full((len(one.views) + 2, len(gone)), -np.inf), roots(alone, len(gone))
     for leave in range(PARTS):
         use, judged = here[part != leave], here[part == leave]
         fitted = [Discriminants(view[use]) for view in one.views]
-        together, few = Stacked(fitted, said[use]), Stacked((), said[use])
+        together, few = Stacked(fitted, said[use]), Stacked((), said[use])  # which fit nothing until they are asked
         search = _Search(use, seeds, sides, limits, room)
         chosen = search.best([*([view] * ROUNDS for view in fitted), fitted * TURNS])
         rows = [view[judged] for view in one.views]
@@ -118,8 +120,9 @@ def sharp_cut(
             scores[view, judged] = discriminants.judge(rows[view], np.isin(use, chosen))
         chosen = search.best([[together] * AGAIN], chosen)
         scores[-2, judged] = together.judge(rows, said[judged], np.isin(use, chosen))
-        chosen = search.best([[few] * AGAIN])
-        scores[-1, judged] = few.judge((), said[judged], np.isin(use, chosen))
+        if alone:
+            chosen = search.best([[few] * AGAIN])
+            scores[-1, judged] = few.judge((), said[judged], np.isin(use, chosen))
     detector = first[0].detector
     cuts = [_cut(own, -np.inf, detector, sides, limits) for own in scores]
     alike = [cut for cut in cuts if cut.gain > first[0].gain and _plausible(cut, seeds, sides, room)]

@@ -127,9 +127,9 @@ class Stacked:
         return Discriminants(np.column_stack([*(one.scores(suspects) for one in self.fitted), self.beside]))
 
 
-def roots(scores: Sequence[Floats]) -> Floats:
+def roots(scores: Sequence[Floats], records: int) -> Floats:
     """Detectors' scores (n,) side by side (n, D), as signed square roots: squares and log-odds have long tails."""
-    return np.stack([np.sign(score) * np.sqrt(np.abs(score)) for score in scores], axis=1)
+    return np.array([np.sign(score) * np.sqrt(np.abs(score)) for score in scores]).reshape(-1, records).T
 
 
 def shrinkage(covariance: Floats, lengths: Floats) -> float:
