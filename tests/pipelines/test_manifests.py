@@ -32,8 +32,6 @@ KINDS = {
 SIGNS = {  # by role: the module that signs, and the steps in which it does
     "custodian": {"ingest.take": ["ingest"], "sanitize.step": ["sanitize"], "filters.step": ["filter_poison"]},
     "evaluator": {
-        "evaluate.conclude": ["evaluate"],
-        "evaluate.regression": ["evaluate"],
         "evaluate.shard": ["evaluate"],
         "evaluate.parts": ["evaluate"],
         "evaluate.deliver": ["evaluate"],

@@ -110,7 +110,7 @@ def test_a_wrong_set_is_refused_before_anything_is_measured(
         with pytest.raises(UnfitInput, match=fault):
             evaluate(where["model"], where["holdout"], config, **places)
     assert not places["evidence"].exists()
-    with pytest.raises(UnfitInput, match="pattern"):
+    with pytest.raises(UnfitInput, match="text of the form"):
         parse(EvaluateConfig, {"sets": {"not a name": "x"}}, "evaluate")
 
 

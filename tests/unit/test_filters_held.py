@@ -95,9 +95,8 @@ def dataset_of(kind: str) -> tuple[Dataset, Dataset | None]:
     return given, trusted if kind == "trusted images" else None
 
 
-@pytest.mark.parametrize(
-    "kind", ["table", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("images", "trusted images"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["table", "images", "trusted images"])
 def test_what_is_held_is_examined_as_what_is_in_memory(tmp_path: Path, kind: str) -> None:
     """All detectors, in parts and blocks far smaller than the data: the same scores, views and decision, to the bit."""
     whole, trusted = dataset_of(kind)
