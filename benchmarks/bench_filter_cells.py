@@ -14,6 +14,7 @@ is what the step has where there are none, and a little less than what it has wh
 
 One JSON line a cell: the share of planted records found and of clean ones lost, pooled over the runs with the exact
 interval (Clopper and Pearson 1934), and, since the records of a run stand and fall together, how many runs reach it.
+Lines marked ``earlier`` were decided by the build before, and count as the others do.
 Exits 1 where a cell has fewer than 30 runs or misses the bar: 99 % found and 0.3 % lost with trusted records, 95 % and
 1 % without.
 

@@ -199,11 +199,11 @@ def test_no_more_clean_records_go_than_declared() -> None:
     assert share > 0.05
 
 
-def differing_scene(flagged: int, *, instrument: bool = False) -> Decision:
-    """Ten classes of 60; in the first ones all of one source, poisoned or not, is above all of the other two's."""
+def differing_scene(flagged: int, *, instrument: bool = False, sources: tuple[int, ...] = (1,)) -> Decision:
+    """Ten classes of 60; in the first ones all of some sources, poisoned or not, is above all of the others'."""
     rng = np.random.default_rng(0)
     labels, source = np.arange(600) % 10, np.arange(600) // 10 % 3
-    values = rng.standard_normal(600) + 9.0 * ((labels < flagged) & (source == 1))
+    values = rng.standard_normal(600) + 9.0 * ((labels < flagged) & np.isin(source, sources))
     return decided({"d": Scores(values, np.empty(0), instrument=instrument)}, labels, [f"s{k}" for k in source])
 
 
@@ -211,7 +211,10 @@ def test_an_instrument_is_no_suspect_in_several_classes() -> None:
     """In one or two classes a source that is so is suspected as ever; in three of ten it is left alone, and told."""
     found = [differing_scene(flagged, instrument=True) for flagged in (1, 2, 3, 10)]
     assert [int(one.removed.sum()) for one in found] == [20, 40, 0, 0]
-    assert [one.set_aside for one in found] == [{}, {}, *[{"d": "origin s1 is so in several classes"}] * 2]
+    assert [one.set_aside for one in found] == [{}, {}, *[{"d": "so in several classes: origin s1"}] * 2]
+    assert differing_scene(10, instrument=True, sources=(0, 2)).set_aside == {
+        "d": "so in several classes: origin s0, s2"
+    }
     assert {one.status for one in found[3].classes} == {"clean"}
     assert min(one.p_value for one in found[3].classes if one.p_value) > 0.05
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
@@ -51,7 +52,7 @@ def test_records_and_trusted_ones_are_judged_by_one_discriminant() -> None:
     np.testing.assert_array_equal(np.concatenate([found.records, found.trusted]), resampling(pool[:], 3))
 
 
-def test_the_same_seed_gives_the_same_scores_however_many_are_copied(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_same_seed_gives_the_same_scores_however_many_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.from_numpy(scans()[:400])
     whole = resampling(x, 1)
     np.testing.assert_array_equal(resampling(x, 1), whole)

@@ -163,8 +163,11 @@ def decide(
                 expected_clean=clean,
             )
         )
-    said = {list(scores)[d]: f"origin {_origin(codes, names)} is so in several classes" for d, codes in sorted(aside)}
-    return Decision(removed, by, tuple(scores), tuple(verdicts), said)
+    spoken: dict[str, list[str]] = {}
+    for detector, compared in sorted(aside):
+        spoken.setdefault(list(scores)[detector], []).append(_origin(compared, names))
+    told = {name: f"so in several classes: origin {', '.join(origins)}" for name, origins in spoken.items()}
+    return Decision(removed, by, tuple(scores), tuple(verdicts), told)
 
 
 def in_several(found: int, classes: int) -> bool:
