@@ -40,7 +40,7 @@ def test_the_direction_is_that_of_the_linear_discriminant_of_scikit_learn() -> N
 def test_the_shrinkage_is_that_of_scikit_learn() -> None:
     rows = np.random.default_rng(2).standard_normal((50, 20)) * np.geomspace(1, 9, 20)
     expected = ledoit_wolf_shrinkage(rows, assume_centered=True)
-    assert shrinkage(rows.T @ rows / 50, (rows**2).sum(axis=1)) == pytest.approx(expected)
+    assert shrinkage(rows.T @ rows / 50, float(((rows**2).sum(axis=1) ** 2).mean()), 50) == pytest.approx(expected)
 
 
 def test_suspects_of_whom_half_are_missing_and_some_are_wrong_give_nearly_the_same_direction() -> None:

@@ -22,6 +22,7 @@ Reference: Fisher. The Use of Multiple Measurements in Taxonomic Problems. 1936;
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from scipy import linalg
 from assay.filters import Floats
 from assay.filters._evidence import Bools
 
-FOLDS = 5
+FOLDS, ALL, TINY = 5, -1, 1e-6
 LEAST_SUSPECTS = 5
 
 __all__ = ["Discriminants", "Stacked", "roots", "shrinkage"]
@@ -40,7 +41,8 @@ __all__ = ["Discriminants", "Stacked", "roots", "shrinkage"]
 class Discriminants:
     """Linear discriminants of the rows of one view, for any choice of suspects.
 
-    Products of the rows are computed once, per fold; another choice of suspects then costs one solved system a fold.
+    Products of the rows are computed and factored once, per fold; another choice of suspects then costs one solution a
+    fold. The covariance is shrunk as that of all rows, the suspects among them.
 
     Fields:
         rows: (n, E), every column with mean 0 and spread 1 or 0.
@@ -55,7 +57,10 @@ class Discriminants:
         self._spread = np.where(spread > 1e-9 * np.abs(rows).max(axis=0, initial=0), spread, np.inf)
         self.rows: Floats = rows / self._spread
         self.fold = np.random.default_rng(0).permutation(len(rows)) % FOLDS
-        self._products = [self.rows[self.fold == k].T @ self.rows[self.fold == k] for k in range(FOLDS)]
+        parts = [self.rows[self.fold == k] for k in range(FOLDS)]
+        self._products, self._sums = [part.T @ part for part in parts], [part.sum(axis=0) for part in parts]
+        self._squares = np.array([float((np.einsum("ij,ij->i", part, part) ** 2).sum()) for part in parts])
+        self._systems: dict[int, _System] = {}
 
     def scores(self, suspects: Bools) -> Floats:
         """How far each row lies on the side of the suspects (n,), by a discriminant that was fitted to other rows.
@@ -66,11 +71,10 @@ class Discriminants:
         scores = np.zeros(len(self.rows))
         if min(suspects.sum(), (~suspects).sum()) < LEAST_SUSPECTS:
             return scores
-        total = np.sum(self._products, axis=0)
         for leave in range(FOLDS):
             use, judged = self.fold != leave, self.fold == leave
             if (suspects & use).any() and (~suspects & use).any():
-                direction, middle = self._fit(total - self._products[leave], suspects, use)
+                direction, middle = self._fit(leave, suspects & use)
                 scores[judged] = self.rows[judged] @ direction - middle
         return scores
 
@@ -86,21 +90,55 @@ class Discriminants:
 
     def direction(self, suspects: Bools) -> tuple[Floats, float]:
         """The discriminant (E,) that is fitted to all rows, and the projection of the midpoint of the two means."""
-        return self._fit(np.sum(self._products, axis=0), suspects, np.ones(len(self.rows), dtype=np.bool_))
+        return self._fit(ALL, suspects)
 
-    def _fit(self, products: Floats, suspects: Bools, use: Bools) -> tuple[Floats, float]:
-        inside, outside = self.rows[suspects & use].mean(axis=0), self.rows[~suspects & use].mean(axis=0)
-        means = np.stack([inside, outside])
-        counts = np.array([(suspects & use).sum(), (~suspects & use).sum()])
-        size = int(use.sum())
-        covariance = (products - (means.T * counts) @ means) / size
-        centred = self.rows[use] - means[(~suspects[use]).astype(np.int64)]
-        share = shrinkage(covariance, (centred**2).sum(axis=1))
+    def _fit(self, leave: int, few: Bools) -> tuple[Floats, float]:
+        """The discriminant of a few rows and the others, without one fold.
+
+        The covariance within is that of all rows less the part between the two means, of rank one (Sherman and Morrison
+        1950), so that one factor serves any suspects.
+        """
+        system = self._system(leave)
+        of_few, count = self.rows[few].sum(axis=0), int(few.sum())
+        inside, outside = of_few / count, (system.sums - of_few) / (system.size - count)
+        apart = inside - outside
+        direction = linalg.cho_solve(system.factor, apart)
+        between = system.kept * count * (system.size - count) / system.size**2
+        direction /= max(1 - between * float(apart @ direction), TINY)
+        return direction, float(direction @ (inside + outside) / 2)
+
+    def _system(self, leave: int) -> _System:
+        if leave not in self._systems:
+            use = [fold for fold in range(FOLDS) if fold != leave]
+            products, sums = (np.sum([of[fold] for fold in use], axis=0) for of in (self._products, self._sums))
+            squares, size = float(self._squares[use].sum()), int((self.fold != leave).sum())
+            self._systems[leave] = _System.of(products, sums, squares, size)
+        return self._systems[leave]
+
+
+@dataclass(frozen=True)
+class _System:
+    """The shrunk covariance of some rows, factored.
+
+    Fields:
+        factor: of the covariance (E, E); kept: the weight of the rows in it, the rest is the mean variance's.
+        sums: of the rows (E,); size: how many.
+    """
+
+    factor: Any
+    kept: float
+    sums: Floats
+    size: int
+
+    @classmethod
+    def of(cls, products: Floats, sums: Floats, fourth: float, size: int) -> _System:
+        """Of rows with these products (E, E), sums (E,) and sum of fourth powers of their lengths."""
+        covariance = products / size - np.outer(sums / size, sums / size)
+        share = shrinkage(covariance, fourth / size, size)
         mean_variance = float(np.trace(covariance)) / len(covariance)
         covariance *= 1 - share
         covariance[np.diag_indices_from(covariance)] += share * mean_variance + 1e-9 * (1 + mean_variance)
-        direction = linalg.cho_solve(linalg.cho_factor(covariance), inside - outside)
-        return direction, float(direction @ (inside + outside) / 2)
+        return cls(linalg.cho_factor(covariance, overwrite_a=True), 1 - share, sums, size)
 
 
 class Stacked:
@@ -132,16 +170,17 @@ def roots(scores: Sequence[Floats], records: int) -> Floats:
     return np.array([np.sign(score) * np.sqrt(np.abs(score)) for score in scores]).reshape(-1, records).T
 
 
-def shrinkage(covariance: Floats, lengths: Floats) -> float:
+def shrinkage(covariance: Floats, fourth: float, size: int) -> float:
     """Weight of the mean variance in the covariance that is nearest to the truth (Ledoit and Wolf 2004).
 
     Args:
         covariance: (E, E), of centred rows.
-        lengths: (n,), the squared length of each row.
+        fourth: mean fourth power of their lengths.
+        size: how many rows.
     """
-    size, width = len(lengths), len(covariance)
-    squares = float((covariance**2).sum())
+    width = len(covariance)
+    squares = float(np.vdot(covariance, covariance))
     mean_variance = float(np.trace(covariance)) / width
-    noise = (float((lengths**2).mean()) - squares) / (width * size)
+    noise = (fourth - squares) / (width * size)
     distance = squares / width - mean_variance**2
     return min(1.0, max(noise, 0.0) / distance) if distance > 0 else 1.0
