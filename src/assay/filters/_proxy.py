@@ -22,7 +22,7 @@ LEAST_STEPS, MOST_RECORDS = 200, 256_000
 LARGEST = 10.0
 SIDE, MOST_INPUTS, MEASURED = 8, 1024, 1024
 
-__all__ = ["Proxy", "Scaled", "Scaling", "fit_proxy", "fixed_threads", "in_a_row", "pieces"]
+__all__ = ["Proxy", "Scaled", "Scaling", "descent", "fit_proxy", "fixed_threads", "in_a_row", "pieces"]
 
 Inputs = npt.NDArray[np.float32]
 
@@ -158,15 +158,25 @@ def fit_proxy(x: Tensor | Scaled, y: Labels, classes: int, *, epochs: int, seed:
         model = Proxy(tuple(x.shape[1:]), classes)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     labels = torch.tensor(y)
-    optimiser = torch.optim.Adam(model.parameters(), lr=rate, weight_decay=1e-4, fused=True)
     batches = list(_batches(len(y), epochs, batch, torch.Generator().manual_seed(seed)))
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, total_iters=len(batches))
+    step = descent(model, rate, len(batches))
     for rows in batches:
+        step(functional.cross_entropy(model(x[rows]), labels[rows]))
+    return model.eval()
+
+
+def descent(model: nn.Module, rate: float, steps: int) -> Callable[[Tensor], None]:
+    """What takes one step of Adam down a loss; the step size falls from ``rate`` to zero over so many of them."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=rate, weight_decay=1e-4, fused=True)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, total_iters=steps)
+
+    def step(loss: Tensor) -> None:
         optimiser.zero_grad()
-        functional.cross_entropy(model(x[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
-    return model.eval()
+
+    return step
 
 
 @contextmanager

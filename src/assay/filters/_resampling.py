@@ -1,63 +1,110 @@
-"""Whether an image was resampled: learned from the images themselves and from copies moved by parts of a pixel.
+"""Whether an image was resampled: learned from the images themselves and from copies whose parts were moved a little.
 
-To move an image, or parts of it, by less than a pixel is to average neighbours, whatever the image shows. What that
-does to its sharpness, at three scales, can be learned without a single suspect: from a part of the images and their own
-moved copies. The discriminant between the two says of every image how much it looks like a copy. Nothing it is made
-from knows an origin or a label, so that under the hypothesis of `assay.filters.decide` its scores are exchangeable.
+To move parts of an image by less than a pixel is to average neighbours, whatever the image shows. What that leaves can
+be learned without a single suspect: a small network tells the images from copies of themselves, each warped by a smooth
+field of its own. Its answer says of every image how much it looks like such a copy. Nothing it is made from knows an
+origin or a label, so that under the hypothesis of `assay.filters.decide` its scores are exchangeable.
+
+What interpolation leaves is local: the network sees five by five places and their neighbours, and the mean and the
+largest answer over the image are weighed. Large images teach it by their parts.
 
 Reference: Popescu and Farid. Exposing Digital Forgeries by Detecting Traces of Resampling. IEEE Transactions on Signal
     Processing 53 (2005): resampled images are found by what interpolation leaves in them. They estimate the
-    interpolation image by image; here a discriminant is learned from copies.
+    interpolation image by image; here a network learns from copies.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from assay.filters import Floats
-from assay.filters._proxy import Scaled, pieces
-from assay.filters._sharpen import LEAST_SUSPECTS, Discriminants
-from assay.filters._texture import texture
+from assay.filters._proxy import Scaled, descent, pieces
+from assay.progress import track
 
-MOST_COPIES, LEAST_SIDE = 4000, 3
+BATCH, PASSES, LEAST_STEPS, MOST_STEPS, RATE = 32, 10, 100, 1600, 6e-3
+LEAST_SIDE, PART = 3, 32
+COARSEST, FINEST, FARTHEST = 2, 6, 2.0
+"""Of the random fields: points a side, and pixels that a point is moved at most, in each direction."""
 
-__all__ = ["moved", "resampling"]
+__all__ = ["fields", "moved", "resampling"]
+
+
+class Interpolation(nn.Module):
+    """Log-odds (N,) that images (N, C, H, W) were resampled."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        first, second = nn.Conv2d(channels, 24, 5, stride=2, padding=2), nn.Conv2d(24, 32, 3, padding=1)
+        self.local = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
+        self.weigh = nn.Linear(64, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.local(x)
+        odds: Tensor = self.weigh(torch.cat([found.mean(dim=(2, 3)), found.amax(dim=(2, 3))], dim=1))
+        return odds[:, 0]
 
 
 def resampling(x: Tensor | Scaled, seed: int) -> Floats:
-    """Log-odds (N, 1) that each image is a moved copy, as of two Gaussians of one covariance, equally likely.
+    """Log-odds (N, 1) that each image is a warped copy, of an image and a copy equally likely.
 
     Args:
         x: images (N, C, H, W), in spreads: records and trusted records in one, so that none is measured by the others.
-        seed: of which are copied, and how far each copy is moved.
+        seed: of the network, and of which images are copied and how they are warped.
 
     Returns:
         No columns (N, 0) for images of fewer than three pixels a side.
     """
     if min(x.shape[2:]) < LEAST_SIDE:
         return np.empty((len(x), 0))
-    rng = np.random.default_rng(seed)
-    drawn = rng.choice(len(x), min(MOST_COPIES, len(x)), replace=False)
-    shift = rng.uniform(0, 1, (2, len(drawn), 1, 1, 1)).astype(np.float32)
-    if len(drawn) < LEAST_SUSPECTS:
-        return np.zeros((len(x), 1))
-    found = Discriminants(np.concatenate([_scales(x[drawn]), _scales(moved(x[drawn], torch.from_numpy(shift)))]))
-    direction, middle = found.direction(np.arange(2 * len(drawn)) >= len(drawn))
-    return np.concatenate([found.along(_scales(part), direction, middle) for part in pieces(x)])[:, None]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Interpolation(x.shape[1])
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _learn(model, x, torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        return torch.cat([model(part) for part in pieces(x)]).double().numpy()[:, None]
 
 
-def moved(x: Tensor, shift: Tensor) -> Tensor:
-    """Images (N, C, H, W), each moved by its part of a pixel down and to the right (2, N, 1, 1, 1), bilinearly."""
-    wide = functional.pad(x, (1, 0, 1, 0), mode="replicate")
-    down = wide[:, :, 1:] * (1 - shift[0]) + wide[:, :, :-1] * shift[0]
-    return down[..., 1:] * (1 - shift[1]) + down[..., :-1] * shift[1]
+def _learn(model: Interpolation, x: Tensor | Scaled, generator: Generator) -> None:
+    steps = min(MOST_STEPS, max(LEAST_STEPS, PASSES * len(x) // BATCH))
+    step, copied = descent(model, RATE, steps), torch.arange(2 * BATCH) >= BATCH
+    for _ in track(range(steps), "resampling", steps):
+        images = _part(x[torch.randint(len(x), (BATCH,), generator=generator).numpy()], generator)
+        height, width = images.shape[2:]
+        copies = moved(images, fields(BATCH, height, width, generator))
+        said = model(torch.cat([images, copies]))
+        step(functional.binary_cross_entropy_with_logits(said, copied.float()))
 
 
-def _scales(x: Tensor) -> npt.NDArray[np.float32]:
-    """Texture of the images, of their averages over two by two places, and of every other such average (N, E)."""
-    smooth = functional.avg_pool2d(x, 2, stride=1)
-    return np.concatenate([texture(x), texture(smooth), texture(smooth[..., ::2, ::2])], axis=1)
+def _part(images: Tensor, generator: Generator) -> Tensor:
+    """One part of all of the images, of at most 32 by 32 pixels."""
+    sides = [min(PART, side) for side in images.shape[2:]]
+    spare = zip(images.shape[2:], sides, strict=True)
+    top, left = (int(torch.randint(side - own + 1, (), generator=generator)) for side, own in spare)
+    return images[:, :, top : top + sides[0], left : left + sides[1]]
+
+
+def fields(count: int, height: int, width: int, generator: Generator) -> Tensor:
+    """Smooth random fields (count, 2, H, W) of displacements, pixels down and to the right.
+
+    Each is drawn on a coarse grid, with a drift of the whole, and interpolated by cubic splines.
+    """
+    points = int(torch.randint(COARSEST, FINEST + 1, (), generator=generator))
+    coarse = _uniform((count, 2, points, points), generator) + _uniform((count, 2, 1, 1), generator) / 2
+    coarse *= FARTHEST * torch.rand((count, 1, 1, 1), generator=generator)
+    return functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
+
+
+def moved(images: Tensor, field: Tensor) -> Tensor:
+    """Images (N, C, H, W), each read from places moved by its field (N, 2, H, W), linearly, its edge carried on."""
+    height, width = images.shape[2:]
+    down, across = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    places = torch.stack([(across + field[:, 1]) / (width - 1), (down + field[:, 0]) / (height - 1)], dim=-1)
+    return functional.grid_sample(images, 2 * places - 1, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def _uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    return 2 * torch.rand(shape, generator=generator) - 1
