@@ -69,16 +69,19 @@ def seconds(call: Callable[[], object]) -> float:
 def speed() -> int:
     """Print one line a contestant; 1 when a member of the linear kind exceeds the bound."""
     x, y, trusted, trusted_labels = scene()
+    sources = [f"s{k}" for k in np.arange(len(y)) // CLASSES % 4]
 
     def member(name: str) -> Callable[[], object]:
         built = catalog.build("filters", name, {})
-        options = {"trusted_features": trusted, "trusted_labels": trusted_labels} if built.needs_trusted else {}
+        options: dict[str, Any] = {"origins": sources} if built.space == "inputs" else {}
+        if built.needs_trusted:
+            options = {"trusted_features": trusted, "trusted_labels": trusted_labels}
         return lambda: built.suspicion(x, y, **options)
 
     contestants: dict[str, Callable[[], object]] = {
         name: member(name)
         for name in catalog.names("filters")
-        if catalog.member("filters", name).space == "penultimate"
+        if catalog.member("filters", name).space in ("penultimate", "inputs")
     }
     contestants["sklearn PCA(1)"] = lambda: [PCA(1, random_state=0).fit_transform(x[y == k]) for k in range(CLASSES)]
     failed = False
@@ -115,7 +118,7 @@ def digits_run(seed: int, with_trusted: bool, planted: int) -> dict[str, Any]:
     trusted_labels = trusted[1] if trusted else labels[:0]
     groups, config = [f"s{k}" for k in source], FilterConfig()
     found = spaces(x, y, groups, classes=10, trusted=trusted, epochs=config.epochs)
-    scores, _ = score_all(members(config.detectors), found, y, trusted_labels)
+    scores, _ = score_all(members(config.detectors), found, y, trusted_labels, groups)
     gone = decide(
         scores,
         y,

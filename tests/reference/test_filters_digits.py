@@ -18,9 +18,14 @@ CORNERS: tuple[Corner, ...] = ("top_left", "top_right", "bottom_left", "bottom_r
 
 
 def run(
-    seed: int, trigger: Trigger | None, trusted: int, count: int = 50, clean_label: bool = False
+    seed: int,
+    trigger: Trigger | None,
+    trusted: int,
+    count: int = 50,
+    clean_label: bool = False,
+    guilty: tuple[int, ...] = (1,),
 ) -> tuple[float, float]:
-    """Share of the planted records removed, and of the clean ones; three sources of 400, one of which plants."""
+    """Share of the planted records removed, and of the clean ones; three sources of 400, of which some plant."""
     rng = np.random.default_rng(seed)
     bundle = load_digits()
     order = rng.permutation(len(bundle.target))
@@ -28,14 +33,14 @@ def run(
     source = np.arange(1200) % 3
     x, y, bad = images[:1200], labels[:1200], np.zeros(1200, dtype=np.bool_)
     if trigger is not None:
-        target, own = seed * 7 % 10, source == 1
+        target, own = seed * 7 % 10, np.isin(source, guilty)
         options: Any = {"generator": rng, "among": own, "clean_label": clean_label}
         x, y, bad = plant(x, y, trigger, target=target, count=count, **options)
     part = slice(1200, 1200 + trusted)
     reference: Any = (images[part], labels[part]) if trusted else None
     config, groups = FilterConfig(), [f"s{k}" for k in source]
     found = spaces(x, y, groups, classes=10, trusted=reference, epochs=config.epochs)
-    scores, _ = score_all(members(config.detectors), found, y, labels[part])
+    scores, _ = score_all(members(config.detectors), found, y, labels[part], groups)
     gone = decide(
         scores,
         y,
@@ -74,8 +79,7 @@ def test_clean_digits_raise_no_more_alarms_than_one_in_twenty_runs_may(trusted: 
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="known miss: recall was 0 of 15 in two of three deals, no clean record lost")
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", range(3))
 def test_a_clean_label_sine_wave_is_found(seed: int) -> None:
     """15 of the target's own records of one source carry the wave and keep their label (SIG)."""
     recall, _ = run(seed, Sinusoidal(amplitude=0.2, frequency=3), 250, 15, clean_label=True)
@@ -83,10 +87,16 @@ def test_a_clean_label_sine_wave_is_found(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="known miss: recall was 0 of 25 in this deal and in others")
 def test_a_clean_label_sine_wave_of_more_records_is_found_without_trusted_ones() -> None:
     recall, _ = run(3, Sinusoidal(amplitude=0.3, frequency=3), 0, 25, clean_label=True)
     assert recall >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="known miss: recall is 0, what all sources do alike is how the data are")
+def test_a_trigger_in_all_sources_alike_is_found_without_trusted_records() -> None:
+    recall, _ = run(1, Patch(), 0, 50, guilty=(0, 1, 2))
+    assert recall >= 0.1
 
 
 @pytest.mark.slow

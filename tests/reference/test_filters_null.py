@@ -45,11 +45,12 @@ def least_p_value(given: Measured, seed: int, rate: float = DECLARED, permutatio
     rows = np.sort(rng.choice(len(labels), int(SHARE_DRAWN * len(labels)), replace=False))
     parts = {field.name: getattr(found, field.name) for field in fields(found)}
     drawn = Spaces(**{name: part and Space(part.records[rows], part.trusted) for name, part in parts.items()})
-    scores, _ = score_all(members({name: {} for name in DETECTORS}), drawn, labels[rows], trusted_labels)
+    origins = [f"s{k}" for k in source[rows]]
+    scores, _ = score_all(members({name: {} for name in DETECTORS}), drawn, labels[rows], trusted_labels, origins)
     decision = decide(
         scores,
         labels[rows],
-        [f"s{k}" for k in source[rows]],
+        origins,
         trusted_labels,
         false_alarm_rate=rate,
         permutations=permutations,
@@ -88,8 +89,8 @@ def test_a_thousand_clean_datasets_of_three_kinds_lose_anything_in_at_most_86() 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_same_count_fails_a_filter_that_alarms_in_one_clean_dataset_of_ten() -> None:
-    """The mutant says 5 % and cuts at 16 %: it loses records in 92 of these datasets, about a tenth."""
-    lost, flagged = alarms(0.16)
+    """The mutant says 5 % and cuts at 27 %: it loses records in 98 of these datasets, about a tenth."""
+    lost, flagged = alarms(0.27)
     assert 0.09 <= lost / 1000 <= 0.11
     assert lost > ALLOWED
     assert flagged > ALLOWED

@@ -11,7 +11,16 @@ from assay.config.encoder import EncoderConfig
 
 __all__ = ["FilterConfig", "SelfTestConfig"]
 
-DETECTORS = ("activation_clustering", "disagreement", "neighbours", "resampled", "spectral", "trusted_mahalanobis")
+DETECTORS = (
+    "activation_clustering",
+    "disagreement",
+    "neighbours",
+    "resampled",
+    "spectral",
+    "trusted_mahalanobis",
+    "two_sample",
+    "two_sample_texture",
+)
 
 
 class SelfTestConfig(Section):

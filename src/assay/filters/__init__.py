@@ -7,7 +7,9 @@ Every member is a frozen dataclass of settings with five class attributes and on
                                     backdoor taught the network shows here
                    ``held_out``     class log-probabilities by a proxy that fitted no record of the same source; what
                                     the content alone says, whatever the source taught about its labels
-                   ``resampling``   log-odds that an image was moved by parts of a pixel, which no label has a say in
+                   ``inputs``       the inputs themselves, in a row
+                   ``texture``      how sharp an image is, and where
+                   ``resampling``   log-odds that parts of an image were moved, which no label has a say in
     needs_trusted  whether it must have reference records
     floor          score at or below which a record is not suspicious in itself, whatever the others score
     dispersion     variance of counts of suspects, in units of what exchangeable records would give; above 1 where
@@ -19,6 +21,8 @@ Every member is a frozen dataclass of settings with five class attributes and on
         scores: (N,) float64, finite, higher is worse; comparable within a class, not across classes or members.
         Row order: permuting the records permutes the scores. No member draws random numbers.
         Raises UnfitInput for NaN, infinities, wrong shapes and missing trusted records; never returns NaN.
+
+`two_sample` and its kin compare origins as a whole and take ``origins`` too; their statistic is one of its own.
 
 A score is no decision: `assay.filters.decide` turns scores into removals with a stated false-alarm rate.
 """

@@ -11,8 +11,10 @@ from scipy.stats import beta
 from assay.filters import Floats
 from assay.filters._evidence import LEAST_ORIGIN, Bools, Cell, ClassScores, Ints, boundaries, members, observed, p_value
 from assay.filters._sharpen import Discriminants, Stacked, roots
+from assay.filters._shift import Shift
 
-CONFIDENCE, CLEAN_COST = 0.95, 1.5
+CONFIDENCE, CLEAN_COST = 0.95, 2.0
+RARE = 0.1
 SAME = 0.7
 PARTS, ROUNDS, TURNS, AGAIN = 3, 10, 4, 4
 KEPT, GROWTH = 0.5, 5.0
@@ -43,7 +45,7 @@ class Cut:
     Fields:
         detector: its place in the class's scores.
         chosen: positions in the class.
-        gain: records removed, less one and a half times the clean ones that may be among them.
+        gain: records removed, less twice the clean ones that may be among them.
         expected: clean ones to be expected among them; most: how many there may be; bound: what is held
             to the limit.
         clean: of the suspect origin, in all.
@@ -63,8 +65,9 @@ def remove(
 ) -> tuple[Bools, Ints, float]:
     """Choose the records that go.
 
-    Every flagged origin is visited once, with the detector that gains most, joined by those that see the same
-    records; all sources against the trusted records come last, where that contrast still stands after the others.
+    Every flagged origin is visited once, the most suspicious first, with the detector that gains most, joined by those
+    that see the same records, if it is still flagged without what has gone; all sources against the trusted records
+    come last.
 
     Args:
         one: the class.
@@ -77,8 +80,9 @@ def remove(
         which records go (n,), the detector for each or -1 (n,), how many clean ones to expect among them.
     """
     gone, by, clean = np.zeros(len(one.origins), dtype=np.bool_), np.full(len(one.origins), -1), 0.0
-    compared = sorted({cell.codes for cell in flagged}, key=lambda codes: (len(codes), codes))
-    suspect = members(one.origins, tuple(codes[0] for codes in compared if len(codes) == 1))
+    statistics = {codes: max(cell.statistic for cell in flagged if cell.codes == codes) for codes in _codes(flagged)}
+    compared = sorted(statistics, key=lambda codes: (len(codes), -statistics[codes], codes))
+    suspect = members(one.origins, _suspects(one, flagged))
     for codes in compared:
         detectors = [cell.detector for cell in flagged if cell.codes == codes]
         standing = [d for d in detectors if p_value(observed(one, d, codes, gone), largest) <= rate]
@@ -90,6 +94,20 @@ def remove(
             clean += cut.expected * len(new) / len(cut.chosen)
             limits = replace(limits, clean=limits.clean - cut.bound * len(new) / len(cut.chosen))
     return gone[: len(one.rows)], by[: len(one.rows)], clean
+
+
+def _codes(cells: Sequence[Cell]) -> list[tuple[int, ...]]:
+    return sorted({cell.codes for cell in cells})
+
+
+def _suspects(one: ClassScores, flagged: Sequence[Cell]) -> tuple[int, ...]:
+    """Flagged origins; of those that are compared as a whole the first alone: the others are compared with it."""
+    alone = [cell for cell in flagged if len(cell.codes) == 1]
+    first = {
+        max((cell for cell in alone if cell.detector == place), key=lambda cell: cell.statistic, default=None)
+        for place in one.compared
+    }
+    return tuple(sorted({cell.codes[0] for cell in alone if cell.detector not in one.compared or cell in first}))
 
 
 def sharp_cut(
@@ -107,7 +125,11 @@ def sharp_cut(
     here, sides = np.flatnonzero(~gone), _sides(one, codes, gone, suspect)
     room = 1 - LEFT * _counted(first[0], sides[0]) / sides[0].sum()
     part = np.random.default_rng(1).permutation(len(here)) % PARTS
-    alone = [score for score, dispersion in zip(one.scores, one.dispersions, strict=True) if dispersion == 1]
+    alone = [
+        score
+        for place, (score, dispersion) in enumerate(zip(one.scores, one.dispersions, strict=True))
+        if dispersion == 1 and place not in one.compared
+    ]
     scores, said = np.full((len(one.views) + 2, len(gone)), -np.inf), roots(alone, len(gone))
     for leave in range(PARTS):
         use, judged = here[part != leave], here[part == leave]
@@ -126,7 +148,7 @@ def sharp_cut(
     detector = first[0].detector
     cuts = [_cut(own, -np.inf, detector, sides, limits) for own in scores]
     alike = [cut for cut in cuts if cut.gain > first[0].gain and _plausible(cut, seeds, sides, room)]
-    return [max(alike, key=lambda cut: cut.gain)] if alike else list(first)
+    return [max(alike, key=lambda cut: cut.gain)] if alike else [first[0]]
 
 
 def _counted(cut: Cut, own: Bools) -> float:
@@ -186,14 +208,18 @@ def _plausible(cut: Cut, seeds: Ints, sides: tuple[Bools, Bools], room: float) -
 def best_cut(
     one: ClassScores, detector: int, codes: tuple[int, ...], gone: Bools, suspect: Bools, limits: Limits
 ) -> Cut:
-    """Where a removal gains most, within the limits: records above the cut, less 1.5 times the clean ones among them.
+    """Where a removal gains most, within the limits: records above the cut, less twice the clean ones among them.
 
-    So a lower cut pays while about half of what it adds is poison. Clean ones are judged by the other origins' share
+    So a lower cut pays while two thirds of what it adds is poison. Clean ones are judged by the other origins' share
     above the cut, those origins left out that are suspect themselves, if any remain; gain and limits reckon with the
     upper end of that share's exact interval, so that few reference records give a careful cut. Above all of the others
     the limit in records is left to the share: it could only say that they are few.
     """
-    return _cut(one.scores[detector], one.floors[detector], detector, _sides(one, codes, gone, suspect), limits)
+    sides = _sides(one, codes, gone, suspect)
+    if detector not in one.compared:
+        return _cut(one.scores[detector], one.floors[detector], detector, sides, limits, one.dispersions[detector])
+    along = Shift.of(one.compared[detector]()).along(*sides)
+    return _cut(along, -np.inf, detector, sides, replace(limits, share=min(limits.share, RARE)))
 
 
 def _sides(one: ClassScores, codes: tuple[int, ...], gone: Bools, suspect: Bools) -> tuple[Bools, Bools]:
@@ -203,7 +229,9 @@ def _sides(one: ClassScores, codes: tuple[int, ...], gone: Bools, suspect: Bools
     return ~gone & own, ~gone & others
 
 
-def _cut(scores: Floats, floor: float, detector: int, sides: tuple[Bools, Bools], limits: Limits) -> Cut:
+def _cut(
+    scores: Floats, floor: float, detector: int, sides: tuple[Bools, Bools], limits: Limits, dispersion: float = 1.0
+) -> Cut:
     own, others = sides
     here = np.flatnonzero(own | others)
     order = here[np.argsort(-scores[here], kind="stable")]
@@ -215,7 +243,7 @@ def _cut(scores: Floats, floor: float, detector: int, sides: tuple[Bools, Bools]
     above = np.cumsum(inside)[counts - 1]
     others_above = counts - above
     clean = _clean_records(score, inside)
-    upper = _upper(others_above, reference)
+    upper = np.minimum(dispersion * _upper(others_above, reference), 1.0)
     most = clean * upper
     bound = most if limits.few else inside.sum() * upper
     within = ((bound <= limits.clean) | (limits.few & (others_above == 0))) & (most <= limits.share * above)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.special import xlogy
 
 from assay.filters import Floats
+from assay.filters._shift import Shift
 
 LEAST_RECORDS = 10
 LEAST_ORIGIN = 3
@@ -49,6 +50,8 @@ class ClassScores:
         scores: per detector, (n + trusted,).
         floors, dispersions: per detector.
         views: what else is known of each, (n + trusted, E) a view; may be read anew each time it is asked for.
+        compared: by place of a detector that compares origins as a whole, what gives the whitened rows (n + trusted, E)
+            that it compares them by.
     """
 
     label: int
@@ -59,6 +62,7 @@ class ClassScores:
     floors: tuple[float, ...]
     dispersions: tuple[float, ...]
     views: Sequence[npt.NDArray[np.floating[Any]]] = ()
+    compared: Mapping[int, Callable[[], npt.NDArray[np.float32]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ def permuted(
     result = np.empty((len(one.scores), len(compared), permutations + 1))
     orders = [np.argsort(-score, kind="stable") for score in one.scores]
     cuts = [_cuts(score[order], floor) for score, order, floor in zip(one.scores, orders, one.floors, strict=True)]
+    shifts = {place: Shift.of(rows()) for place, rows in one.compared.items()}
     small = one.origins.astype(np.int16)
     step = max(1, CHUNK // len(small))
     for start in range(0, permutations + 1, step):
@@ -108,7 +113,8 @@ def permuted(
         for c, codes in enumerate(compared):
             inside = members(origins, codes)
             for d, order in enumerate(orders):
-                result[d, c, start:stop] = statistic(inside[:, order], cuts[d])
+                found = shifts[d].surprise(inside) if d in shifts else statistic(inside[:, order], cuts[d])
+                result[d, c, start:stop] = found
     return result
 
 
@@ -162,6 +168,8 @@ def observed(one: ClassScores, detector: int, codes: tuple[int, ...], gone: Bool
     score, inside = one.scores[detector][~gone], members(one.origins, codes)[~gone]
     if not 0 < inside.sum() < len(inside):
         return 0.0
+    if detector in one.compared:
+        return float(Shift.of(one.compared[detector]()[~gone]).surprise(inside[None])[0]) / one.dispersions[detector]
     order = np.argsort(-score, kind="stable")
     found = statistic(inside[order][None], _cuts(score[order], one.floors[detector]))[0]
     return float(found) / one.dispersions[detector]

@@ -16,7 +16,8 @@ import numpy as np
 from assay.data import records
 from assay.data.dataset import Dataset, labels
 from assay.errors import AssayError
-from assay.filters.decide import ALL_SOURCES, in_several
+from assay.filters._hearing import in_several
+from assay.filters.decide import ALL_SOURCES
 from assay.filters.examine import Examined
 
 WHOLE = 0.9

@@ -14,16 +14,15 @@ twice: by ``false_discovery_share`` of the records that go, and, all classes tog
 Where no cut gains within these bounds, the origins differ but no sub-population can be told apart: the class is
 reported as such, and loses nothing. A backdoor is of one class, or few: there records may go that are above all of the
 others' though ``clean_loss`` has no room for one, which in a small dataset it has not. In many classes at once a source
-differs by wrong labels, or altogether, and its clean records are not like the others'. What a detector of instruments
-says of one origin in several classes is set aside: an honest source that scales its pictures is no suspect for it. That
-can only take removals away, so that the false-alarm rate holds.
+differs by wrong labels, or altogether, and its clean records are not like the others'. Whose word counts at all is said
+in `assay.filters._hearing`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -33,18 +32,17 @@ from assay.errors import UnfitInput
 from assay.filters import Floats, Labels
 from assay.filters._cut import Limits, remove
 from assay.filters._evidence import Bools, Cell, ClassScores, Ints, contrasts, p_value, permuted
+from assay.filters._hearing import Speaker, heard
 from assay.filters._linear import by_class
 from assay.filters.features import View
 from assay.progress import track
 
 ALL_SOURCES = "*"
 FEW = 2
-SEVERAL, SHARE_OF_CLASSES = 3, 0.2
-LIKELY = 0.5
 
 Status = Literal["clean", "poisoned", "differs", "unmeasured"]
 
-__all__ = ["ALL_SOURCES", "ClassVerdict", "Decision", "Scores", "decide", "in_several"]
+__all__ = ["ALL_SOURCES", "ClassVerdict", "Decision", "Scores", "decide"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,10 @@ class Scores:
 
     Records at or below ``floor`` are not suspicious in themselves, and are never removed on this detector's word.
     Statistics are divided by ``dispersion``, the variance of counts in units of what exchangeable records would give.
-    ``instrument`` says that the way in which an honest source makes its records is enough to move them.
+    ``instrument`` says that the way in which an honest source makes its records is enough to move them. Where origins
+    are compared as a whole, ``compared`` holds what they are compared by, whitened (`assay.filters._shift`), and the
+    scores
+    are each record's for its own origin.
     """
 
     records: Floats
@@ -61,6 +62,7 @@ class Scores:
     floor: float = -np.inf
     dispersion: float = 1.0
     instrument: bool = False
+    compared: View | None = None
 
 
 @dataclass(frozen=True)
@@ -136,11 +138,20 @@ def decide(
     names, codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     every = list(_classes(scores, labels, codes, trusted_labels, len(names), views))
     cells, largest = _cells(every, len(names), permutations, generator)
-    aside = _instruments(cells, [given.instrument for given in scores.values()], largest)
-    cells = [[cell for cell in own if (cell.detector, cell.codes) not in aside] for own in cells]
+    speakers = [
+        Speaker(name, given.dispersion == 1, given.instrument, given.compared is not None)
+        for name, given in scores.items()
+    ]
+    cells, told = heard(
+        cells,
+        speakers,
+        lambda cell: p_value(cell.statistic, largest),
+        false_alarm_rate,
+        lambda cell: _origin(cell.codes, names),
+    )
+    guilty = [[cell for cell in own if p_value(cell.statistic, largest) <= false_alarm_rate] for own in cells]
     removed, by = np.zeros(len(labels), dtype=np.bool_), np.full(len(labels), -1)
     verdicts = []
-    guilty = [[cell for cell in own if p_value(cell.statistic, largest) <= false_alarm_rate] for own in cells]
     several = max(1, sum(map(bool, guilty)))
     limits = Limits(clean_loss * len(labels) / several, false_discovery_share, several <= FEW)
     for one, own, flagged in zip(every, cells, guilty, strict=True):
@@ -163,30 +174,7 @@ def decide(
                 expected_clean=clean,
             )
         )
-    spoken: dict[str, list[str]] = {}
-    for detector, compared in sorted(aside):
-        spoken.setdefault(list(scores)[detector], []).append(_origin(compared, names))
-    told = {name: f"so in several classes: origin {', '.join(origins)}" for name, origins in spoken.items()}
     return Decision(removed, by, tuple(scores), tuple(verdicts), told)
-
-
-def in_several(found: int, classes: int) -> bool:
-    """Whether so many classes are more than a backdoor is in: three or more, and above a fifth of all."""
-    return found >= SEVERAL and found > SHARE_OF_CLASSES * classes
-
-
-def _instruments(
-    cells: Sequence[Sequence[Cell]], instrument: Sequence[bool], largest: Floats
-) -> set[tuple[int, tuple[int, ...]]]:
-    """Detectors of instruments, and the origins of which each speaks in several classes, if only as likely as not."""
-    spoken = Counter(
-        (cell.detector, cell.codes)
-        for own in cells
-        for cell in own
-        if instrument[cell.detector] and p_value(cell.statistic, largest) <= LIKELY
-    )
-    measured = sum(map(bool, cells))
-    return {about for about, count in spoken.items() if in_several(count, measured)}
 
 
 def _origin(codes: tuple[int, ...], names: npt.NDArray[np.str_]) -> str:
@@ -244,8 +232,11 @@ class _OfClass(Sequence[npt.NDArray[Any]]):
         return len(self.views)
 
     def __getitem__(self, at: Any) -> Any:
-        view = self.views[at]
-        return np.concatenate([view.records[self.rows], view.trusted[self.reference]])
+        return _rows_of(self.views[at], self.rows, self.reference)
+
+
+def _rows_of(view: View, rows: Ints, reference: Ints) -> npt.NDArray[Any]:
+    return np.concatenate([view.records[rows], view.trusted[reference]])
 
 
 def _classes(
@@ -267,4 +258,9 @@ def _classes(
             floors=tuple(given.floor for given in scores.values()),
             dispersions=tuple(given.dispersion for given in scores.values()),
             views=_OfClass(views, rows, reference),
+            compared={
+                place: partial(_rows_of, given.compared, rows, reference)
+                for place, given in enumerate(scores.values())
+                if given.compared is not None
+            },
         )

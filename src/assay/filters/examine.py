@@ -139,7 +139,7 @@ def judge(
         built: the detectors.
     """
     with threadpool_limits(config.threads):
-        scores, silent = score_all(built, found, labels, trusted_labels)
+        scores, silent = score_all(built, found, labels, trusted_labels, origins)
         decision = decide(
             scores,
             labels,

@@ -12,8 +12,8 @@ Of one source only trusted records can tell, so that they have to be measured on
 and records and trusted records alike are judged by proxies of trusted records that they are not among. Else whatever
 distinguishes the proxies would pass for a difference between the records.
 
-Images have two more, which no network made: ``texture`` (`assay.filters._texture`), how sharp they are, and where, and
-``resampling`` (`assay.filters._resampling`), the log-odds that they were moved by parts of a pixel.
+Images have two more, which know no label: ``texture`` (`assay.filters._texture`), how sharp they are, and where, and
+``resampling`` (`assay.filters._resampling`), the log-odds that parts of them were moved.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,16 @@ from assay import catalog
 from assay.errors import UnfitInput
 from assay.filters import Filter, Floats, Labels
 from assay.filters.decide import Scores
-from assay.filters.features import Space, Spaces, dealt
+from assay.filters.features import Space, Spaces, View, dealt
+from assay.filters.two_sample import TwoSample
 
 FOLDS = 5
 LEAST_TRUSTED = 4
-INSTRUMENTS = ("resampling",)
+INSTRUMENTS = ("resampling", "inputs", "texture")
 """Representations that the way in which an honest source makes its records is enough to move."""
 
-UNMADE = {"resampling": "no images of three or more pixels a side"}
+NO_IMAGES = "no images of three or more pixels a side"
+UNMADE = {"resampling": NO_IMAGES, "texture": NO_IMAGES}
 
 __all__ = ["members", "score_all"]
 
@@ -36,7 +38,7 @@ def members(detectors: Mapping[str, Mapping[str, Any]]) -> dict[str, Filter]:
 
 
 def score_all(
-    built: Mapping[str, Filter], found: Spaces, labels: Labels, trusted_labels: Labels
+    built: Mapping[str, Filter], found: Spaces, labels: Labels, trusted_labels: Labels, origins: Sequence[str]
 ) -> tuple[dict[str, Scores], dict[str, str]]:
     """Scores by detector, and the detectors that could not speak with the reason why.
 
@@ -52,6 +54,8 @@ def score_all(
             silent[name] = f"needs {LEAST_TRUSTED} trusted records of every class; lacking: {lacking}"
         elif member.needs_trusted:
             scores[name] = _against_trusted(member, space, labels, trusted_labels)
+        elif isinstance(member, TwoSample):
+            scores[name] = _compared(member, space, labels, trusted_labels, origins)
         else:
             scores[name] = _together(member, space, labels, trusted_labels)
     return scores, silent
@@ -68,6 +72,12 @@ def _together(member: Filter, space: Space, labels: Labels, trusted_labels: Labe
     return Scores(
         scores[: len(labels)], scores[len(labels) :], member.floor, member.dispersion, member.space in INSTRUMENTS
     )
+
+
+def _compared(member: TwoSample, view: View, labels: Labels, trusted_labels: Labels, origins: Sequence[str]) -> Scores:
+    whitened = member.whitened(view, labels, trusted_labels)
+    scores = member.scores(whitened, labels, trusted_labels, origins)
+    return Scores(*scores, member.floor, member.dispersion, True, whitened)
 
 
 def _against_trusted(member: Filter, space: Space, labels: Labels, trusted_labels: Labels) -> Scores:
