@@ -113,13 +113,13 @@ def _suspects(one: ClassScores, flagged: Sequence[Cell]) -> tuple[int, ...]:
 def sharp_cut(
     one: ClassScores, first: Sequence[Cut], codes: tuple[int, ...], gone: Bools, suspect: Bools, limits: Limits
 ) -> list[Cut]:
-    """The best cut along a discriminant of the suspects, found again from its own suspects; the first ones otherwise.
+    """The best cut along a discriminant of the suspects, found again from its own suspects; else the best of the first.
 
     Suspects are refined in two thirds of the records and the other third is judged, so that no record has a say in what
     it is judged by: refining seeks directions in which the suspect origin exceeds the others, and among hundreds there
     are some by chance alone. Beside every view there is a stack of all with the detectors' scores, and one of the
     detectors' scores alone, which few suspects teach best. Scores by different proxies have no part in either: what
-    tells proxies apart would be found in clean records. The first cuts stay where none of them gains more.
+    tells proxies apart would be found in clean records. The best first cut stays where none of them gains more.
     """
     seeds = np.unique(np.concatenate([cut.chosen for cut in first]))
     here, sides = np.flatnonzero(~gone), _sides(one, codes, gone, suspect)
