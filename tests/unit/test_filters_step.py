@@ -17,7 +17,7 @@ from assay import canonical
 from assay.cli.main import run as cli
 from assay.config.base import parse
 from assay.config.encoder import EncoderConfig
-from assay.config.filters import FilterConfig
+from assay.config.filters import DETECTORS, FilterConfig
 from assay.data.dataset import Dataset, features
 from assay.data.dataset import labels as labels_of
 from assay.data.findings import read_findings
@@ -194,16 +194,19 @@ def test_without_trusted_records_the_other_sources_suffice(tmp_path: Path) -> No
     assert list(document["silent"]) == ["trusted_mahalanobis"]
 
 
-def test_flipped_labels_of_one_source_in_a_table_leave(tmp_path: Path) -> None:
+@pytest.mark.parametrize("detectors", [DETECTORS, ("disagreement", "neighbours")], ids=["all", "by labels"])
+def test_flipped_labels_of_one_source_in_a_table_leave(tmp_path: Path, detectors: tuple[str, ...]) -> None:
     x, labels, source = rows(n=450)
     among = (source == "b") & (labels != 0)
     flipped, mask = flip_labels(labels, count=40, classes=3, generator=np.random.default_rng(0), target=0, among=among)
-    document = call(tmp_path, make(x, flipped, source, classes=3))
+    config = FilterConfig(permutations=199, detectors={name: {} for name in detectors})
+    document = call(tmp_path, make(x, flipped, source, classes=3), config=config)
     gone = set(Dataset.load(tmp_path / "quarantine").record_ids)
     bad = {f"b/b0:{row}" for row in np.flatnonzero(mask)}
     assert len(gone & bad) >= 36
     assert len(gone - bad) <= 4
-    assert set(document["reasons"]) <= {"label_disagreement", "neighbour_disagreement", "source_shift"}
+    labels_alone = {"label_disagreement", "neighbour_disagreement"}
+    assert (labels_alone if detectors != DETECTORS else labels_alone | {"source_shift"}) & set(document["reasons"])
 
 
 @pytest.mark.slow

@@ -80,7 +80,9 @@ def remove(
         which records go (n,), the detector for each or -1 (n,), how many clean ones to expect among them.
     """
     gone, by, clean = np.zeros(len(one.origins), dtype=np.bool_), np.full(len(one.origins), -1), 0.0
-    statistics = {codes: max(cell.statistic for cell in flagged if cell.codes == codes) for codes in _codes(flagged)}
+    statistics: dict[tuple[int, ...], float] = {}
+    for cell in flagged:
+        statistics[cell.codes] = max(cell.statistic, statistics.get(cell.codes, 0.0))
     compared = sorted(statistics, key=lambda codes: (len(codes), -statistics[codes], codes))
     suspect = members(one.origins, _suspects(one, flagged))
     for codes in compared:
@@ -94,10 +96,6 @@ def remove(
             clean += cut.expected * len(new) / len(cut.chosen)
             limits = replace(limits, clean=limits.clean - cut.bound * len(new) / len(cut.chosen))
     return gone[: len(one.rows)], by[: len(one.rows)], clean
-
-
-def _codes(cells: Sequence[Cell]) -> list[tuple[int, ...]]:
-    return sorted({cell.codes for cell in cells})
 
 
 def _suspects(one: ClassScores, flagged: Sequence[Cell]) -> tuple[int, ...]:

@@ -63,7 +63,7 @@ def heard(
     count = [
         [cell for cell in own if sure or speakers[cell.detector].one or cell.statistic >= loudest]
         for own, sure in zip(left, certain, strict=True)
-    ]  # fmt: skip
+    ]
     spoiled = [cell for own, rest in zip(left, count, strict=True) for cell in own if cell not in rest]
     return count, told | {speakers[cell.detector].name: SPOILED for cell in spoiled if p_of(cell) <= rate}
 
@@ -84,7 +84,7 @@ def _without_instruments(
     left = [
         [cell for cell in own if cell.detector not in mixed and (cell.detector, name(cell)) not in aside]
         for own in cells
-    ]  # fmt: skip
+    ]
     origins = defaultdict(list)
     for detector, origin in sorted(aside):
         origins[speakers[detector].name].append(origin)

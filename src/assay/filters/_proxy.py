@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,12 @@ from assay.data.held import HeldRows, row_blocks
 from assay.filters import Floats, Labels
 
 BATCH, LARGE_BATCH, MANY = 64, 256, 8192
+Network = TypeVar("Network", bound=nn.Module)
 LEAST_STEPS, MOST_RECORDS = 200, 256_000
 LARGEST = 10.0
 SIDE, MOST_INPUTS, MEASURED = 8, 1024, 1024
 
-__all__ = ["Proxy", "Scaled", "Scaling", "descent", "fit_proxy", "fixed_threads", "in_a_row", "pieces"]
+__all__ = ["Proxy", "Scaled", "Scaling", "descent", "fit_proxy", "fixed_threads", "in_a_row", "pieces", "seeded"]
 
 Inputs = npt.NDArray[np.float32]
 
@@ -153,16 +154,22 @@ def fit_proxy(x: Tensor | Scaled, y: Labels, classes: int, *, epochs: int, seed:
     last in memory: a quarter less.
     """
     batch, rate = (BATCH, 3e-3) if len(y) < MANY else (LARGE_BATCH, 6e-3)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Proxy(tuple(x.shape[1:]), classes)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = seeded(lambda: Proxy(tuple(x.shape[1:]), classes), seed)
     labels = torch.tensor(y)
     batches = list(_batches(len(y), epochs, batch, torch.Generator().manual_seed(seed)))
     step = descent(model, rate, len(batches))
     for rows in batches:
         step(functional.cross_entropy(model(x[rows]), labels[rows]))
     return model.eval()
+
+
+def seeded(build: Callable[[], Network], seed: int) -> Network:
+    """A network with the weights of a seed, whatever was drawn before; channels lie last in memory."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def descent(model: nn.Module, rate: float, steps: int) -> Callable[[Tensor], None]:

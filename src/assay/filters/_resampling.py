@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from assay.filters import Floats
-from assay.filters._proxy import Scaled, descent, pieces
+from assay.filters._proxy import Scaled, descent, pieces, seeded
 from assay.progress import track
 
 BATCH, PASSES, LEAST_STEPS, MOST_STEPS, RATE = 32, 10, 100, 1600, 6e-3
@@ -59,10 +59,7 @@ def resampling(x: Tensor | Scaled, seed: int) -> Floats:
     """
     if min(x.shape[2:]) < LEAST_SIDE:
         return np.empty((len(x), 0))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Interpolation(x.shape[1])
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = seeded(lambda: Interpolation(x.shape[1]), seed)
     _learn(model, x, torch.Generator().manual_seed(seed))
     with torch.no_grad():
         return torch.cat([model(part) for part in pieces(x)]).double().numpy()[:, None]

@@ -16,7 +16,8 @@ much each of them is worth can be learned from few suspects (Wolpert 1992).
 
 Reference: Fisher. The Use of Multiple Measurements in Taxonomic Problems. 1936; the covariance is shrunk after Ledoit
     and Wolf. A Well-Conditioned Estimator for Large-Dimensional Covariance Matrices. 2004. Wolpert. Stacked
-    Generalization. Neural Networks 5 (1992).
+    Generalization. Neural Networks 5 (1992). Sherman and Morrison. Adjustment of an Inverse Matrix Corresponding to a
+    Change in One Element of a Given Matrix. Annals of Mathematical Statistics 21 (1950).
 """
 
 from __future__ import annotations

@@ -53,8 +53,7 @@ class Scores:
     Statistics are divided by ``dispersion``, the variance of counts in units of what exchangeable records would give.
     ``instrument`` says that the way in which an honest source makes its records is enough to move them. Where origins
     are compared as a whole, ``compared`` holds what they are compared by, whitened (`assay.filters._shift`), and the
-    scores
-    are each record's for its own origin.
+    scores are each record's for its own origin.
     """
 
     records: Floats

@@ -69,15 +69,12 @@ def _together(member: Filter, space: Space, labels: Labels, trusted_labels: Labe
     """Records and trusted records in one pool, so that they are exchangeable."""
     pool, answers = np.concatenate([space.records, space.trusted]), np.concatenate([labels, trusted_labels])
     scores = member.suspicion(pool, answers)
-    return Scores(
-        scores[: len(labels)], scores[len(labels) :], member.floor, member.dispersion, member.space in INSTRUMENTS
-    )
+    return _scores(member, scores[: len(labels)], scores[len(labels) :])
 
 
 def _compared(member: TwoSample, view: View, labels: Labels, trusted_labels: Labels, origins: Sequence[str]) -> Scores:
     whitened = member.whitened(view, labels, trusted_labels)
-    scores = member.scores(whitened, labels, trusted_labels, origins)
-    return Scores(*scores, member.floor, member.dispersion, True, whitened)
+    return _scores(member, *member.scores(whitened, labels, trusted_labels, origins), whitened)
 
 
 def _against_trusted(member: Filter, space: Space, labels: Labels, trusted_labels: Labels) -> Scores:
@@ -89,8 +86,8 @@ def _against_trusted(member: Filter, space: Space, labels: Labels, trusted_label
     return _scores(member, own, trusted)
 
 
-def _scores(member: Filter, records: Floats, trusted: Floats) -> Scores:
-    return Scores(records, trusted, member.floor, member.dispersion, member.space in INSTRUMENTS)
+def _scores(member: Filter, records: Floats, trusted: Floats, compared: View | None = None) -> Scores:
+    return Scores(records, trusted, member.floor, member.dispersion, member.space in INSTRUMENTS, compared)
 
 
 def _judge(member: Filter, space: Space, labels: Labels, trusted_labels: Labels, use: Labels, judged: Labels) -> Floats:
