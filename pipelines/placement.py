@@ -9,10 +9,9 @@ from kfp import dsl, kubernetes
 
 from assay.config.resources import Placement, Resources, Secret, Toleration
 
-GPU_STEPS = ("train", "evaluate")
 NODE_SELECTOR = "gpu_node_selector"
 
-__all__ = ["GPU_STEPS", "pipeline", "place"]
+__all__ = ["pipeline", "place"]
 
 
 def place(task: dsl.PipelineTask, step: str, resources: Resources, node_selector: Any | None = None) -> Any:
@@ -30,11 +29,12 @@ def place(task: dsl.PipelineTask, step: str, resources: Resources, node_selector
     Returns:
         The task.
     """
-    placement = resources.gpu if step in GPU_STEPS else resources.default
+    on_gpu = step in resources.gpu_steps
+    placement = resources.gpu if on_gpu else resources.default
     task.set_container_image(resources.image)
     task.set_caching_options(False)
     _compute(task, placement)
-    _nodes(task, placement, node_selector if step in GPU_STEPS else None)
+    _nodes(task, placement, node_selector if on_gpu else None)
     for name, value in resources.environment.items():
         task.set_env_variable(name, value)
     for secret in resources.secrets:

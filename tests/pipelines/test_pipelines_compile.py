@@ -124,6 +124,15 @@ def test_only_train_and_evaluate_go_to_gpu_nodes(name: str, compiled: dict[str, 
         assert not {"nodeSelector", "tolerations"} & set(placed[executor])
 
 
+def test_the_filter_goes_to_gpu_nodes_where_it_is_told_to(config: Config) -> None:
+    resources = RESOURCES.model_copy(update={"gpu_steps": ("evaluate", "filter_poison")})
+    own = config.model_copy(update={"resources": resources})
+    containers, placed = executors(parsed(compile_pipeline("robust_training", own).yaml))
+    with_gpu = {name for name, container in containers.items() if "accelerator" in container.get("resources", {})}
+    assert with_gpu == {"exec-evaluate", "exec-filter-poison"}
+    assert {name for name, body in placed.items() if "nodeSelector" in body} == with_gpu
+
+
 def test_the_defaults_place_train_and_evaluate_on_gpu_nodes_too() -> None:
     containers, placed = executors(parsed(compile_pipeline("robust_training", None).yaml))
     for executor in ("exec-train", "exec-evaluate"):

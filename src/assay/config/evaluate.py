@@ -9,6 +9,7 @@ import pydantic
 from assay.config.base import Section
 from assay.config.black_box import BlackBoxConfig
 from assay.config.constraints import ConstraintsConfig
+from assay.config.device import Device
 from assay.config.regression import RegressionConfig
 
 __all__ = ["PRESETS", "EvaluateConfig"]
@@ -90,7 +91,7 @@ class EvaluateConfig(Section):
     limit_s: float = pydantic.Field(default=0.0, ge=0)
     budget: float = pydantic.Field(default=0.0, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -102,9 +102,10 @@ class Resources(Section):
     Fields:
         image: the one image of all steps, by tag or digest; the default follows ``ASSAY_IMAGE``.
         default: of the steps that need no GPU.
-        gpu: of train and evaluate.
-        runtime_node_selector: also offer the node selector of the GPU steps as a run parameter (JSON), which then
-            takes precedence.
+        gpu: of those that use one.
+        gpu_steps: which these are; filter_poison has networks of its own that gain from one.
+        runtime_node_selector: also offer the node selector of train and evaluate as a run parameter (JSON), which
+            then takes precedence.
         environment: variables of every step, such as ``ASSAY_LEDGER`` and ``MLFLOW_TRACKING_URI``.
         secrets: see each.
         image_pull_secrets: names.
@@ -122,6 +123,7 @@ class Resources(Section):
         tolerations=(Toleration(key="nvidia.com/gpu", effect="NoSchedule"),),
         shared_memory="8Gi",
     )
+    gpu_steps: tuple[Step, ...] = ("train", "evaluate")
     runtime_node_selector: bool = False
     environment: dict[Variable, str] = pydantic.Field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import pydantic
 
 from assay.config.base import Section
+from assay.config.device import Device
 
 __all__ = ["Member", "TrainConfig"]
 
@@ -45,4 +46,4 @@ class TrainConfig(Section):
     weight_decay: float = pydantic.Field(default=1e-4, ge=0)
     seed: int = pydantic.Field(default=0, ge=0, lt=2**53)
     threads: int = pydantic.Field(default=2, ge=1, le=256)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from assay import lineage
+from assay.devices import device_name
 from assay.effort import beside_training
 from assay.estimate import RISK, Estimate
 from assay.evaluate import slices, soundness, summary
@@ -17,7 +18,6 @@ from assay.evaluate.look import look
 from assay.evaluate.measured import Measured
 from assay.evaluate.outcomes import outcomes_bytes
 from assay.evaluate.page import write_page
-from assay.evaluate.plan import device_name
 from assay.evaluate.power import filter_power
 from assay.evaluate.prepare import Prepared
 from assay.evaluate.sequential import first
@@ -95,7 +95,7 @@ def describe(prepared: Prepared, data: Holdout) -> dict[str, Any]:
         "budget": config.budget,
         "sequential": sequential if config.decide else None,
         "precision": config.precision,
-        "device": device_name(config),
+        "device": device_name(prepared.device),
         "trained_against": against,
         "beside_training": beside_training(against, shared["attacks"]),
         "target": prepared.target.to_json() if prepared.target else None,

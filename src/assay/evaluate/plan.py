@@ -1,4 +1,4 @@
-"""From the configuration to what is measured, and on which device."""
+"""From the configuration to what is measured."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from assay import catalog
 from assay.attacks.geometry import MOVES
 from assay.config.evaluate import EvaluateConfig
 from assay.constraints import Constraints
+from assay.devices import device_of
 from assay.errors import UnfitInput
 from assay.evaluate import soundness
 from assay.evaluate.fast import supports_bfloat16
@@ -20,7 +21,7 @@ from assay.evaluate.probes import read_triggers
 from assay.models.spec import ModelSpec
 from assay.threat import ThreatModel
 
-__all__ = ["device_name", "device_of", "make_plan", "refuse_settings", "threats_of"]
+__all__ = ["make_plan", "refuse_settings", "threats_of"]
 
 
 def make_plan(config: EvaluateConfig, spec: ModelSpec, constraints: Constraints | None = None) -> Plan:
@@ -36,7 +37,7 @@ def make_plan(config: EvaluateConfig, spec: ModelSpec, constraints: Constraints 
     for trigger in triggers:
         trigger.require_fit(spec.input_shape, spec.bounds, len(spec.classes))
     half = config.precision == "bfloat16"
-    if half and device_of(config).type == "cpu" and not supports_bfloat16():
+    if half and device_of(config.device, "evaluate.device").type == "cpu" and not supports_bfloat16():
         raise UnfitInput("evaluate.precision", "bfloat16 on a CPU that does not multiply in it", "float32")
     return Plan(
         threats=threats,
@@ -77,23 +78,6 @@ def refuse_settings(config: EvaluateConfig, names: Sequence[str], who: str) -> N
     for name in names:
         if getattr(config, name):
             raise UnfitInput(f"evaluate.{name}", str(getattr(config, name))[:100], f"none for {who}")
-
-
-def device_of(config: EvaluateConfig) -> torch.device:
-    """Where the model is measured.
-
-    Raises:
-        UnfitInput: a GPU is asked for, and there is none.
-    """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UnfitInput("evaluate.device", "cuda, and there is none", "a CUDA device", "Set device: auto or cpu.")
-    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def device_name(config: EvaluateConfig) -> str:
-    """What evidence calls it."""
-    device = device_of(config)
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def _require_norms(rungs: Sequence[Rung], threats: Sequence[ThreatModel]) -> None:

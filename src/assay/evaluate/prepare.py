@@ -11,12 +11,13 @@ import torch
 from assay import lineage
 from assay.config.evaluate import EvaluateConfig
 from assay.config.root import Target
+from assay.devices import device_of
 from assay.errors import UnfitInput
 from assay.evaluate.aspects.scene import Aspect
 from assay.evaluate.holdout import Holdout, constraints_of, read_holdout, read_sets, require_fit
 from assay.evaluate.look import aspects
 from assay.evaluate.measure import Plan
-from assay.evaluate.plan import device_of, make_plan
+from assay.evaluate.plan import make_plan
 from assay.evaluate.sequential import LOOK_RECORDS, shuffled
 from assay.models.folder import LoadedModel, load_model
 
@@ -48,7 +49,7 @@ class Prepared:
     @property
     def device(self) -> torch.device:
         """Where models are asked."""
-        return device_of(self.config)
+        return device_of(self.config.device, "evaluate.device")
 
     @property
     def workers(self) -> int:

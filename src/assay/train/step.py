@@ -16,6 +16,7 @@ from assay.bernstein import mean_error
 from assay.config.base import parse
 from assay.config.train import TrainConfig
 from assay.data.dataset import Dataset, features
+from assay.devices import device_name, device_of
 from assay.errors import UnfitInput
 from assay.estimate import Estimate, proportion
 from assay.models.assemble import Classifier, assemble, rescale_output
@@ -88,7 +89,7 @@ def _fit(
     x, y, weight = arrays
     method = _method(config, records.manifest.content.regression)
     threat = ThreatModel.parse(config.threat, bounds_of(x, config.bounds))
-    device = _device(config)
+    device = device_of(config.device, "train.device")
     document = {
         "architecture": config.model.to_json(),
         "input_shape": x.shape[1:],
@@ -104,7 +105,7 @@ def _fit(
             config=config.to_json() | {"method": {"name": config.method.name, "settings": catalog.settings(method)}},
             code=versions.code_digest(),
             image=versions.image(),
-            machine=versions.machine() | {"device": _device_name(device)},
+            machine=versions.machine() | {"device": device_name(device)},
         ),
     }
     spec = parse(ModelSpec, document, "model")
@@ -179,14 +180,3 @@ def _golden(records: Dataset, calibration: Path | None, record: lineage.StepReco
     inputs = features(first)
     require_finite(first, inputs)
     return inputs
-
-
-def _device(config: TrainConfig) -> torch.device:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UnfitInput("train.device", "cuda where there is none", "a GPU, or device: cpu")
-    wanted = "cuda" if config.device == "auto" and torch.cuda.is_available() else config.device
-    return torch.device("cpu" if wanted == "auto" else wanted)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
