@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binom, chi2
 
 from assay.errors import UnfitInput
-from assay.filters import Floats, _cut
+from assay.filters import Floats, _cut, _removal
 from assay.filters._evidence import Cell, ClassScores
 from assay.filters._shift import RIDGE, Shift, whitening
 from assay.filters.decide import Decision, Scores, decide
@@ -184,5 +184,5 @@ def test_of_those_compared_as_a_whole_the_most_different_alone_is_a_suspect() ->
     """The others are measured by the rest, which would be one source of four here; other detectors' suspects remain."""
     one = ClassScores(0, NONE, 0, NONE, (), (), (), compared={1: lambda: np.empty((0, 1), np.float32)})
     compared = [Cell(1, (0,), 12.0), Cell(1, (2,), 80.0), Cell(1, (1,), 15.0), Cell(1, (0, 1, 2, 3), 90.0)]
-    assert _cut._suspects(one, compared) == (2,)
-    assert _cut._suspects(one, [*compared, Cell(0, (1,), 9.0), Cell(0, (3,), 8.0)]) == (1, 2, 3)
+    assert _removal._suspects(one, compared) == (2,)
+    assert _removal._suspects(one, [*compared, Cell(0, (1,), 9.0), Cell(0, (3,), 8.0)]) == (1, 2, 3)

@@ -13,7 +13,7 @@ from assay.errors import UnfitInput
 from assay.filters import Labels
 from assay.filters._proxy import Proxy
 from assay.filters.examine import look
-from assay.filters.features import ABSTAINS, Inputs, Spaces, folds_of, spaces
+from assay.filters.features import ABSTAINS, Inputs, Spaces, folds_of, spaces, views
 from assay.filters.scoring import members
 
 GROUPS = [f"s{k % 3}" for k in range(90)]
@@ -38,6 +38,17 @@ def test_same_seed_same_bytes_and_another_seed_others() -> None:
     assert one.penultimate.records.tobytes() == two.penultimate.records.tobytes()
     assert one.held_out.records.tobytes() == two.held_out.records.tobytes()
     assert one.penultimate.records.tobytes() != other.penultimate.records.tobytes()
+
+
+def test_views_of_images_end_in_texture_and_marks_which_know_no_label() -> None:
+    """Stacks of few views take the last ones: the two that labels have no part in, to the bit."""
+    x, y = np.random.default_rng(0).random((90, 1, 6, 6), dtype=np.float32), np.arange(90) % 3
+    found, relabelled = (views(measured(x, labels)) for labels in (y, y[::-1].copy()))
+    assert [view.records[:1].shape[1] for view in found] == [36, 64 + 8, 64, 8, 64]
+    for one, other in zip(found[-2:], relabelled[-2:], strict=True):
+        assert one.records[:].tobytes() == other.records[:].tobytes()
+    assert found[2].records[:].tobytes() != relabelled[2].records[:].tobytes()
+    assert [view.records[:1].shape[1] for view in views(measured(*table()))] == [4, 64]
 
 
 def test_the_global_generator_and_the_thread_count_are_left_as_they_were() -> None:

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from assay.filters import _resampling as module
 from assay.filters._proxy import Scaled, Scaling
 from assay.filters._resampling import fields, moved, resampling
+from assay.filters._sharpen import Discriminants
 from assay.filters.features import _images
 from assay.poison import Patch, Warp
 
@@ -51,17 +52,40 @@ def test_warped_scans_rank_above_the_others_and_patched_ones_do_not() -> None:
     for trigger, low, high in ((Warp(strength=0.7, seed=5), 0.8, 1.0), (Patch(size=2), 0.3, 0.7)):
         stamped = x.copy()
         stamped[planted] = trigger(x[planted])
-        area = roc_auc_score(planted, resampling(torch.from_numpy(stamped), 0)[:, 0])
+        area = roc_auc_score(planted, resampling(torch.from_numpy(stamped), 0)[0][:, 0])
         assert low <= area <= high
+
+
+def test_from_a_few_suspects_the_marks_tell_one_warp_from_all_others() -> None:
+    """Half of 50 planted digits of 900 are known; the others are sought in marks, and by the log-odds of any warp."""
+    planted, known = np.arange(900) % 18 == 0, np.arange(900) % 36 == 0
+    for seed in (5, 7):
+        x = scans()[:900]
+        x[planted] = Warp(strength=0.5, seed=seed)(x[planted])
+        odds, marks = resampling(torch.from_numpy(x), 0)
+        found = [said[~known] for said in (Discriminants(marks).scores(known), odds[:, 0])]
+        of_marks, of_odds = (roc_auc_score(planted[~known], said) for said in found)
+        assert of_marks > max(0.99, of_odds)
+
+
+def test_which_way_a_picture_faces_has_no_part_in_its_marks() -> None:
+    x = torch.from_numpy(scans()[:50])
+    weights = torch.rand(3, 64, generator=torch.Generator().manual_seed(0))
+    once = module._facing_all_ways(lambda images: images.flatten(1) @ weights.T, x)
+    for facing in ((2,), (3,), (2, 3)):
+        torch.testing.assert_close(
+            module._facing_all_ways(lambda images: images.flatten(1) @ weights.T, x.flip(facing)), once
+        )
 
 
 def test_records_and_trusted_ones_are_judged_by_one_discriminant() -> None:
     x, trusted = scans()[:200], scans()[200:300]
     scaling = Scaling.of(x)
     pool, records = Scaled(scaling, (x, trusted)), Scaled(scaling, (x,))
-    found = _images(x, records, scaling(trusted), pool, 3).resampling
-    assert found is not None
-    np.testing.assert_array_equal(np.concatenate([found.records, found.trusted]), resampling(pool[:], 3))
+    found = _images(x, records, scaling(trusted), pool, 3)
+    for space, expected in zip((found.resampling, found.marks), resampling(pool[:], 3), strict=True):
+        assert space is not None
+        np.testing.assert_array_equal(np.concatenate([space.records, space.trusted]), expected)
 
 
 def test_the_same_seed_gives_the_same_scores_and_no_draw_of_anyone_else_has_a_part_in_them() -> None:
@@ -70,8 +94,9 @@ def test_the_same_seed_gives_the_same_scores_and_no_draw_of_anyone_else_has_a_pa
     whole = resampling(x, 1)
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(5)
-    np.testing.assert_array_equal(resampling(x, 1), whole)
-    assert not np.array_equal(resampling(x, 2), whole)
+    for own, again, other in zip(whole, resampling(x, 1), resampling(x, 2), strict=True):
+        np.testing.assert_array_equal(again, own)
+        assert not np.array_equal(other, own)
 
 
 def test_large_pictures_teach_by_their_parts_and_are_judged_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,11 +106,11 @@ def test_large_pictures_teach_by_their_parts_and_are_judged_whole(monkeypatch: p
     seen = []
     learn = module.moved
     monkeypatch.setattr(module, "moved", lambda images, field: seen.append(images.shape[2:]) or learn(images, field))
-    area = roc_auc_score(planted, resampling(torch.from_numpy(x), 0)[:, 0])
+    area = roc_auc_score(planted, resampling(torch.from_numpy(x), 0)[0][:, 0])
     assert set(seen) == {(32, 32)}
     assert area > 0.95
 
 
 def test_pictures_without_an_inside_or_without_contrast_have_nothing_to_say() -> None:
-    assert resampling(torch.rand(20, 1, 2, 9), 0).shape == (20, 0)
-    assert np.isfinite(resampling(torch.zeros(20, 1, 5, 5), 0)).all()
+    assert [said.shape for said in resampling(torch.rand(20, 1, 2, 9), 0)] == [(20, 0), (20, 0)]
+    assert all(np.isfinite(said).all() for said in resampling(torch.zeros(20, 1, 5, 5), 0))

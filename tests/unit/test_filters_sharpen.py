@@ -9,8 +9,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 
-from assay.filters import Floats, _cut
-from assay.filters import _cut as module
+from assay.filters import Floats, _refine
 from assay.filters._sharpen import Discriminants, Stacked, roots, shrinkage
 from assay.filters.decide import Decision, Scores, decide
 from assay.filters.features import Space
@@ -109,13 +108,20 @@ def test_a_stack_of_no_view_is_the_discriminant_of_the_detectors() -> None:
     np.testing.assert_allclose(beside[:, 0] * np.abs(beside[:, 0]), rows[:, 0])
 
 
+@pytest.mark.parametrize(
+    ("views", "detectors", "widths"), [(5, 8, [0, 2, 5]), (5, 0, [2, 5]), (2, 3, [0, 2]), (1, 1, [0, 1]), (1, 0, [1])]
+)
+def test_stacks_are_of_no_view_of_the_last_two_and_of_all(views: int, detectors: int, widths: list[int]) -> None:
+    assert _refine._widths(views, detectors) == widths
+
+
 def test_scores_by_different_proxies_have_no_part_in_a_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     """What tells the proxies apart tells clean records of their sources apart, too."""
     rng = np.random.default_rng(0)
     source, planted = np.arange(1200) % 4, np.arange(1200) % 40 == 2
     own, others = rng.standard_normal(1200) + 8.0 * planted, rng.standard_normal(1200) + 1.0 * (source == 2)
     view, asked = rng.standard_normal((1200, 6)) + planted[:, None], []
-    monkeypatch.setattr(_cut, "roots", lambda scores, records: asked.append(list(scores)) or roots(scores, records))
+    monkeypatch.setattr(_refine, "roots", lambda scores, records: asked.append(list(scores)) or roots(scores, records))
     decide(
         {"own": Scores(own, np.empty(0)), "others": Scores(others, np.empty(0), dispersion=2.0)},
         np.zeros(1200, dtype=np.int64),
@@ -217,6 +223,6 @@ def test_a_sub_population_does_not_grow_without_bound(monkeypatch: pytest.Monkey
         return int(decision.removed[~planted].sum())
 
     assert removed() <= 2
-    monkeypatch.setattr(module, "GROWTH", 100.0)
-    monkeypatch.setattr(module, "LEFT", 0.0)
+    monkeypatch.setattr(_refine, "GROWTH", 100.0)
+    monkeypatch.setattr(_refine, "LEFT", 0.0)
     assert removed() > 100

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pydantic
 
 from assay.config.base import Section
+from assay.config.device import Device
 from assay.config.encoder import EncoderConfig
 
 __all__ = ["FilterConfig", "SelfTestConfig"]
@@ -55,6 +56,8 @@ class FilterConfig(Section):
         epochs: of the proxy models.
         seed: of the proxy models and the draws.
         threads: torch threads; fixed, because another number gives other bytes.
+        device: of the networks; ``auto`` takes a GPU where there is one, which gives other numbers than a CPU. The
+            history of what is kept says which it was.
         self_test: how often a planted backdoor is looked for, to say what would have been found.
     """
 
@@ -68,4 +71,5 @@ class FilterConfig(Section):
     epochs: int = pydantic.Field(default=12, ge=1, le=1000)
     seed: int = pydantic.Field(default=0, ge=0, lt=2**53)
     threads: int = pydantic.Field(default=1, ge=1, le=256)
+    device: Device = "auto"
     self_test: SelfTestConfig = SelfTestConfig()

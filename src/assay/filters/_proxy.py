@@ -23,7 +23,18 @@ LEAST_STEPS, MOST_RECORDS = 200, 256_000
 LARGEST = 10.0
 SIDE, MOST_INPUTS, MEASURED = 8, 1024, 1024
 
-__all__ = ["Proxy", "Scaled", "Scaling", "descent", "fit_proxy", "fixed_threads", "in_a_row", "pieces", "seeded"]
+__all__ = [
+    "Proxy",
+    "Scaled",
+    "Scaling",
+    "descent",
+    "fit_proxy",
+    "fixed_threads",
+    "in_a_row",
+    "pieces",
+    "place_of",
+    "seeded",
+]
 
 Inputs = npt.NDArray[np.float32]
 
@@ -99,10 +110,15 @@ class Scaled:
         return self.scaling(found)
 
 
-def pieces(x: Tensor | Scaled) -> Iterator[Tensor]:
+def pieces(x: Tensor | Scaled, device: torch.device | None = None) -> Iterator[Tensor]:
     """Rows in turn, at most so many at a time as are measured together; at least one piece, which may be empty."""
     for first in range(0, max(1, len(x)), MEASURED):
-        yield x[first : first + MEASURED]
+        yield x[first : first + MEASURED].to(device)
+
+
+def place_of(model: nn.Module) -> torch.device:
+    """Where a network is."""
+    return next(model.parameters()).device
 
 
 class Proxy(nn.Module):
@@ -130,45 +146,47 @@ class Proxy(nn.Module):
     @torch.no_grad()
     def measure(self, x: Tensor | Scaled) -> tuple[Floats, Floats]:
         """Activations (N, width) and class log-probabilities (N, K), float64."""
-        parts = [self.activations(part) for part in pieces(x)]
+        parts = [self.activations(part) for part in pieces(x, place_of(self))]
         activations = torch.cat(parts)
         logits = torch.log_softmax(self.classes(activations).double(), dim=1)
-        return activations.double().numpy(), logits.numpy()
+        return activations.double().cpu().numpy(), logits.cpu().numpy()
 
     @torch.no_grad()
     def overlaid(self, x: Tensor | Scaled, overlays: Tensor) -> Floats:
         """Entropy, in nats, of the answers for records (N, ...) with each overlay (P, ...) added to them: (N, P)."""
-        found = []
-        for part in pieces(x):
-            for overlay in overlays:
+        found, device = [], place_of(self)
+        for part in pieces(x, device):
+            for overlay in overlays.to(device):
                 said = torch.log_softmax(self((part + overlay).clamp(-LARGEST, LARGEST)).double(), dim=1)
                 found.append(-(said.exp() * said).sum(dim=1))
         parts = [torch.stack(found[at : at + len(overlays)], dim=1) for at in range(0, len(found), len(overlays))]
-        return torch.cat(parts).numpy() if parts else np.empty((0, len(overlays)))
+        return torch.cat(parts).cpu().numpy() if parts else np.empty((0, len(overlays)))
 
 
-def fit_proxy(x: Tensor | Scaled, y: Labels, classes: int, *, epochs: int, seed: int) -> Proxy:
+def fit_proxy(
+    x: Tensor | Scaled, y: Labels, classes: int, *, epochs: int, seed: int, device: torch.device | None = None
+) -> Proxy:
     """Fit a proxy by cross-entropy with Adam, the step size falling to zero; same seed, same threads, same weights.
 
     Many records are taken in larger batches, by steps twice as long: a third of the time for the same fit. Channels lie
     last in memory: a quarter less.
     """
     batch, rate = (BATCH, 3e-3) if len(y) < MANY else (LARGE_BATCH, 6e-3)
-    model = seeded(lambda: Proxy(tuple(x.shape[1:]), classes), seed)
+    model = seeded(lambda: Proxy(tuple(x.shape[1:]), classes), seed, device)
     labels = torch.tensor(y)
     batches = list(_batches(len(y), epochs, batch, torch.Generator().manual_seed(seed)))
     step = descent(model, rate, len(batches))
     for rows in batches:
-        step(functional.cross_entropy(model(x[rows]), labels[rows]))
+        step(functional.cross_entropy(model(x[rows].to(device)), labels[rows].to(device)))
     return model.eval()
 
 
-def seeded(build: Callable[[], Network], seed: int) -> Network:
+def seeded(build: Callable[[], Network], seed: int, device: torch.device | None = None) -> Network:
     """A network with the weights of a seed, whatever was drawn before; channels lie last in memory."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
 

@@ -30,10 +30,11 @@ import numpy.typing as npt
 
 from assay.errors import UnfitInput
 from assay.filters import Floats, Labels
-from assay.filters._cut import Limits, remove
+from assay.filters._cut import Limits
 from assay.filters._evidence import Bools, Cell, ClassScores, Ints, contrasts, p_value, permuted
 from assay.filters._hearing import Speaker, heard
 from assay.filters._linear import by_class
+from assay.filters._removal import remove
 from assay.filters.features import View
 from assay.progress import track
 

@@ -114,6 +114,7 @@ def look(
         encoder: see `assay.filters.features.spaces`.
     """
     options: dict[str, Any] = {"epochs": config.epochs, "seed": config.seed, "threads": config.threads}
+    options["device"] = config.device
     options["overlays"] = OVERLAYS if any(member.space == "superimposed" for member in built.values()) else 0
     found = spaces(x, labels, origins, classes=classes, trusted=trusted, encoder=encoder, **options)
     trusted_labels = trusted[1] if trusted else np.empty(0, dtype=np.int64)

@@ -12,8 +12,9 @@ Of one source only trusted records can tell, so that they have to be measured on
 and records and trusted records alike are judged by proxies of trusted records that they are not among. Else whatever
 distinguishes the proxies would pass for a difference between the records.
 
-Images have two more, which know no label: ``texture`` (`assay.filters._texture`), how sharp they are, and where, and
-``resampling`` (`assay.filters._resampling`), the log-odds that parts of them were moved.
+Images have three more, which know no label: ``texture`` (`assay.filters._texture`), how sharp they are, and where,
+``resampling`` (`assay.filters._resampling`), the log-odds that parts of them were moved, and ``marks``, what those are
+weighed from.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from assay.config.device import Device
 from assay.data.held import HeldRows, Inputs, hold, row_blocks
 from assay.errors import UnfitInput
 from assay.filters import Floats, Labels
 from assay.progress import track
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from assay.filters._proxy import Scaled
@@ -88,7 +91,7 @@ class Spaces:
     """Both representations, and the scaled inputs in a row, at most 1,024 numbers each.
 
     ``held_out`` is None where there is nothing to hold a source out against, ``superimposed`` where nobody asked,
-    ``texture`` and ``resampling`` where there are no images of three or more pixels a side.
+    ``texture``, ``resampling`` and ``marks`` where there are no images of three or more pixels a side.
     """
 
     penultimate: Space
@@ -97,6 +100,7 @@ class Spaces:
     superimposed: Space | None = None
     texture: View | None = None
     resampling: Space | None = None
+    marks: Space | None = None
 
 
 def spaces(
@@ -112,6 +116,7 @@ def spaces(
     folds: int = 5,
     seed: int = 0,
     threads: int = 1,
+    device: Device = "cpu",
 ) -> Spaces:
     """Fit the proxies and measure every record.
 
@@ -128,14 +133,17 @@ def spaces(
             are more.
         seed: of initial weights and order.
         threads: torch threads.
+        device: of the networks.
 
     Raises:
-        UnfitInput: NaN or infinities, a single class, or shapes that do not match.
+        UnfitInput: NaN or infinities, a single class, shapes that do not match, or a GPU where there is none.
     """
     reference = trusted or (np.empty((0, *x.shape[1:]), np.float32), np.empty(0, np.int64))
     _require(x, labels, groups, reference)
+    from assay.devices import device_of
     from assay.filters._proxy import Scaled, Scaling, fit_proxy, fixed_threads, in_a_row
 
+    on = device_of(device, "filter.device")
     fold = folds_of(groups, folds)
     several = bool(fold.max())
     rounds = _rounds(fold) if several else _rounds_of_one(labels, reference[1], folds)
@@ -144,11 +152,11 @@ def spaces(
         pool, answers = Scaled(scaling, (x, reference[0])), np.concatenate([labels, reference[1]])
         records, clean = Scaled(scaling, (x,)), scaling(reference[0])
         both = records if several else pool
-        whole = fit_proxy(both, answers[: len(both)], classes, epochs=epochs, seed=seed)
+        whole = fit_proxy(both, answers[: len(both)], classes, epochs=epochs, seed=seed, device=on)
         said = np.zeros((len(pool), classes))
         for use, judged in track(rounds, "proxies", len(rounds)):
             use = np.concatenate([use, np.arange(len(x), len(pool))]) if several else use
-            proxy = fit_proxy(pool.only(use), answers[use], classes, epochs=-(-epochs // 2), seed=seed)
+            proxy = fit_proxy(pool.only(use), answers[use], classes, epochs=-(-epochs // 2), seed=seed, device=on)
             seen = np.bincount(answers[use], minlength=classes)
             said[judged] = _abstain(proxy.measure(pool.only(judged))[1], answers[judged], seen)
         below = whole.measure(records)[0]
@@ -159,7 +167,7 @@ def spaces(
             below, below_clean = _encoded(encoder, x), encoder(reference[0])
         row = Made(records, in_a_row)
         inputs: View = HeldSpace(row, in_a_row(clean)) if isinstance(x, HeldRows) else Space(row[:], in_a_row(clean))
-        sharp = _images(x, records, clean, pool, seed) if x.ndim == 4 and min(x.shape[2:]) > 2 else _Images()
+        sharp = _images(x, records, clean, pool, seed, on) if x.ndim == 4 and min(x.shape[2:]) > 2 else _Images()
     return Spaces(
         penultimate=Space(below, below_clean),
         held_out=Space(said[: len(x)], of_clean if several else said[len(x) :]) if rounds else None,
@@ -167,6 +175,7 @@ def spaces(
         superimposed=superimposed,
         texture=sharp.texture,
         resampling=sharp.resampling,
+        marks=sharp.marks,
     )
 
 
@@ -174,18 +183,22 @@ def spaces(
 class _Images:
     texture: View | None = None
     resampling: Space | None = None
+    marks: Space | None = None
 
 
-def _images(x: Inputs | HeldRows, records: Scaled, clean: Tensor, pool: Scaled, seed: int) -> _Images:
+def _images(
+    x: Inputs | HeldRows, records: Scaled, clean: Tensor, pool: Scaled, seed: int, device: torch.device | None = None
+) -> _Images:
     from assay.filters._resampling import resampling
     from assay.filters._texture import texture, textures
 
-    odds = resampling(pool, seed)
+    odds, marks = resampling(pool, seed, device)
     if isinstance(x, HeldRows):
         sharp: View = HeldSpace(hold(x.path.with_suffix(".texture"), textures(records)), texture(clean))
     else:
         sharp = Space(texture(records), texture(clean))
-    return _Images(sharp, Space(odds[: len(x)], odds[len(x) :]))
+    resampled, marked = (Space(of_all[: len(x)], of_all[len(x) :]) for of_all in (odds, marks))
+    return _Images(sharp, resampled, marked)
 
 
 def _rounds(fold: Rows) -> list[tuple[Rows, Rows]]:
@@ -238,16 +251,17 @@ class Made:
 
 
 def views(found: Spaces) -> list[View]:
-    """What a found sub-population is told apart in: activations, the inputs themselves, and texture.
+    """What a found sub-population is told apart in: activations, the inputs themselves, texture, marks of resampling.
 
     They err in different ways: activations mix a trigger with the content, the inputs know no class, and texture, which
-    shows a warp that the inputs hide, knows no content. Texture is there by itself and beside the activations. All are
-    one function for all sources. What held-out proxies say is not: each source has its own, so that a direction that
-    tells sources apart would be found in clean records.
+    shows a warp that the inputs hide, knows no content. Texture is there by itself and beside the activations. Marks
+    are few, so that few records show which of them their warp left. All are one function for all sources. What
+    held-out proxies say is not: each source has its own, so that a direction that tells sources apart would be found in
+    clean records.
     """
-    if found.texture is None:
-        return [found.penultimate, found.inputs]
-    return [found.penultimate, found.inputs, found.texture, _beside(found.penultimate, found.texture)]
+    if found.texture is None or found.marks is None:
+        return [found.inputs, found.penultimate]
+    return [found.inputs, _beside(found.penultimate, found.texture), found.penultimate, found.texture, found.marks]
 
 
 def _beside(one: View, other: View) -> View:

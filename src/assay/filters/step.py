@@ -122,8 +122,11 @@ def filter_poison_json(dataset: str, config: str, *, run: str = "", **places: st
 
 def _parameters(config: FilterConfig, power: Power | None, encoder: str) -> dict[str, Any]:
     """What the history of both parts says: the settings, the encoder's digest, and what the self-test found."""
+    from assay.devices import device_name, device_of
+
     document = config.to_json()
     document["encoder"]["model"] = encoder
+    document["device"] = device_name(device_of(config.device, "filter.device"))
     if power is not None:
         document["power"] = {name: estimate.to_json() for name, estimate in power.estimates().items()}
     return document
