@@ -18,11 +18,12 @@ interval (Clopper and Pearson 1934), and, since the records of a run stand and f
 Exits 1 where a cell has fewer than 30 runs or misses the bar: 99 % found and 0.3 % lost with trusted records, 95 % and
 1 % without.
 
-With --retrain the same small network is fitted to all records of a run, to those that the filter with trusted records
-keeps, and to the truly clean ones, and asked about the 10,000 test pictures, plain and with the trigger. One line a
-run: success of the trigger on pictures of other classes, and accuracy, each less that of the truly clean model on the
-same pictures, with exact paired intervals. Exits 1 where success is more than 3 points above it, or accuracy more than
-half a point below.
+With --retrain the same small network is fitted to all records of a run, and three times, from other weights and in
+another order, to those that the filter with trusted records keeps and to the truly clean ones, and asked about the
+10,000 test pictures, plain and with the trigger. One line a run: success of the trigger on pictures of other classes,
+and accuracy, of each fit, and the mean of those kept less that of the truly clean ones. Pictures with a trigger are
+like nothing that a clean network knows, so that which class they fall to is the scatter between fits. Exits 1 where
+success is more than 3 points above that of the clean ones in the mean, or accuracy more than half a point below.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from typing import Any
 import numpy as np
 
 from assay.config.filters import FilterConfig
-from assay.estimate import paired_difference, proportion
+from assay.estimate import proportion
 from assay.filters import Labels, _proxy
 from assay.filters._resampling import resampling
 from assay.filters._texture import texture
@@ -55,7 +56,7 @@ RECORDS, TRUSTED, SOURCES, HALF = 20_000, 1_000, 4, 30_000
 TRIGGERS, SHARES = ("warp", "blended", "patch", "stripe"), (0.002, 0.005, 0.01, 0.02, 0.05)
 GROUPS = [f"s{k}" for k in np.arange(RECORDS) % SOURCES]
 CORNERS = ("top_left", "bottom_right", "top_right", "bottom_left")
-LEAST_RUNS = 30
+LEAST_RUNS, FITS = 30, 3
 BARS = {"trusted": (0.99, 0.003), "none": (0.95, 0.01)}
 
 Run = tuple[str, float, int]
@@ -113,7 +114,7 @@ def measured(run: Run, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def retrained(run: Run, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """What three models make of the test pictures: fitted to all records, to those kept, to the truly clean ones."""
+    """What networks make of the test pictures: fitted to all records, to those kept, to the truly clean ones."""
     seed = seed_of(run, given.half)
     x, y, bad, clean, known = dataset(run, seed, given)
     config, own = FilterConfig(), represented(run, given, x, y, clean)["trusted"]
@@ -125,21 +126,20 @@ def retrained(run: Run, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "trigger": run[0], "share": run[1], "run": run[2], "seed": seed, "target": target, "planted": int(bad.sum()),
         "found": int(gone[bad].sum()), "lost": int(gone[~bad].sum()),
     }  # fmt: skip
-    followed, right = {}, {}
-    for name, keep in {"unfiltered": np.ones(RECORDS, dtype=bool), "kept": ~gone, "clean": ~bad}.items():
-        scaling = _proxy.Scaling.of(x[keep])
-        with _proxy.fixed_threads(1):
-            model = _proxy.fit_proxy(scaling(x[keep]), y[keep], 10, epochs=config.epochs, seed=1)
-            right[name] = model.measure(scaling(images))[1].argmax(1) == truth
-            followed[name] = model.measure(scaling(stamped))[1].argmax(1) == target
-    for name, answers in {"success": followed, "accuracy": right}.items():
-        reference = answers["clean"]
-        line[name] = {
-            "clean": int(reference.sum()), "of": len(reference),
-            **{other: [int((answers[other] & ~reference).sum()), int((~answers[other] & reference).sum())]
-               for other in ("unfiltered", "kept")},
-        }  # fmt: skip
+    line |= {"success": {"of": len(stamped)}, "accuracy": {"of": len(images)}}
+    for name, keep, fits in (("unfiltered", bad | ~bad, 1), ("kept", ~gone, FITS), ("clean", ~bad, FITS)):
+        said = [answers(x[keep], y[keep], config.epochs, 1 + fit, (stamped, images)) for fit in range(fits)]
+        line["success"][name] = [int((followed == target).sum()) for followed, _ in said]
+        line["accuracy"][name] = [int((plain == truth).sum()) for _, plain in said]
     yield line
+
+
+def answers(x: Inputs, y: Labels, epochs: int, seed: int, asked: tuple[Inputs, ...]) -> list[Labels]:
+    """What a network that was fitted to some pictures says of others."""
+    scaling = _proxy.Scaling.of(x)
+    with _proxy.fixed_threads(1):
+        model = _proxy.fit_proxy(scaling(x), y, 10, epochs=epochs, seed=seed)
+        return [model.measure(scaling(pictures))[1].argmax(1) for pictures in asked]
 
 
 def represented(run: Run, given: argparse.Namespace, x: Inputs, y: Labels, clean: Inputs) -> dict[str, Spaces]:
@@ -151,7 +151,7 @@ def represented(run: Run, given: argparse.Namespace, x: Inputs, y: Labels, clean
     scaling = _proxy.Scaling.of(x)
     with _proxy.fixed_threads(1):
         row, row_clean = (_proxy.in_a_row(scaling(part)) for part in (x, clean))
-        sharp = of_images(scaling(np.concatenate([x, clean])), len(x), given.cache and kept.with_suffix(".odds.npy"))
+        sharp = of_images(scaling(np.concatenate([x, clean])), len(x), given.cache and kept.with_suffix(".marks.npz"))
     trusted = Spaces(
         Space(found[0].records, of_clean.records),
         Space(found[1].records, of_clean.trusted),
@@ -214,16 +214,21 @@ def place(given: argparse.Namespace, run: Run) -> Path:
 
 def of_images(pool: Any, records: int, kept: Path | None) -> dict[str, Space]:
     """What knows no label, of records and trusted ones in one, the records first."""
-    odds = np.load(kept) if kept and kept.exists() else resampling(pool, FilterConfig().seed)
+    odds, marks = read(kept) if kept and kept.exists() else resampling(pool, FilterConfig().seed)
     if kept and not kept.exists():
-        np.save(kept, odds)
-    found = {"texture": texture(pool), "resampling": odds}
+        np.savez(kept, odds=odds, marks=marks)
+    found = {"texture": texture(pool), "resampling": odds, "marks": marks}
     return {name: Space(rows[:records], rows[records:]) for name, rows in found.items()}
 
 
 def save(where: Path, found: tuple[Space, Space], of_clean: Space) -> None:
     parts = (found[0].records, found[1].records, of_clean.records, of_clean.trusted)
     np.savez(where, *(part.astype(np.float32) for part in parts))
+
+
+def read(where: Path) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(where) as kept:
+        return kept["odds"], kept["marks"]
 
 
 def load(where: Path) -> tuple[tuple[Space, Space], Space]:
@@ -262,12 +267,10 @@ def harm(made: list[dict[str, Any]]) -> int:
     for one in made:
         line = {name: one[name] for name in ("trigger", "share", "run", "planted", "found", "lost")}
         for name in ("success", "accuracy"):
-            counts = one[name]
-            line[f"{name}_clean"] = counts["clean"] / counts["of"]
-            for other in ("unfiltered", "kept"):
-                more = paired_difference(*counts[other], counts["of"])
-                line[f"{name}_{other}"] = [round(number, 4) for number in (more.value, more.low, more.high)]
-        line["within"] = line["success_kept"][0] <= 0.03 and line["accuracy_kept"][0] >= -0.005
+            shares = {fit: np.array(one[name][fit]) / one[name]["of"] for fit in ("unfiltered", "kept", "clean")}
+            line |= {f"{name}_{fit}": [round(float(share), 4) for share in own] for fit, own in shares.items()}
+            line[f"{name}_more"] = round(float(shares["kept"].mean() - shares["clean"].mean()), 4)
+        line["within"] = line["success_more"] <= 0.03 and line["accuracy_more"] >= -0.005
         missed |= not line["within"]
         sys.stdout.write(json.dumps(line) + "\n")
     return int(missed)
