@@ -19,17 +19,19 @@ __all__ = ["Cut", "Limits", "best_cut", "cut_along", "sides_of"]
 
 @dataclass(frozen=True)
 class Limits:
-    """How many clean records may go.
+    """How many records may go.
 
     Fields:
-        clean: of a class, in records.
-        share: of the records that go by one cut.
+        clean: clean ones of a class.
+        share: of clean ones among the records that go by one cut.
         few: whether few classes are flagged.
+        records: by one cut, clean or not.
     """
 
     clean: float
     share: float
     few: bool = True
+    records: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Cut:
     Fields:
         detector: its place in the class's scores.
         chosen: positions in the class.
-        gain: records removed, less twice the clean ones that may be among them.
+        gain: records removed, less the cost of the clean ones that may be among them.
         expected: clean ones to be expected among them; most: how many there may be; bound: what is held
             to the limit.
         clean: of the suspect origin, in all.
@@ -59,8 +61,8 @@ def best_cut(
 ) -> Cut:
     """Where a removal gains most, within the limits: records above the cut, less twice the clean ones among them.
 
-    So a lower cut pays while two thirds of what it adds is poison. Clean ones are judged by the other origins' share
-    above the cut, those origins left out that are suspect themselves, if any remain; gain and limits reckon with the
+    So a lower cut pays while more than half of what it adds is poison. Clean ones are judged by the share of the other
+    origins above the cut, those left out that are suspect themselves, if any remain; gain and limits reckon with the
     upper end of that share's exact interval, so that few reference records give a careful cut. Above all of the others
     the limit in records is left to the share: it could only say that they are few.
     """
@@ -79,7 +81,13 @@ def sides_of(one: ClassScores, codes: tuple[int, ...], gone: Bools, suspect: Boo
 
 
 def cut_along(
-    scores: Floats, floor: float, detector: int, sides: tuple[Bools, Bools], limits: Limits, dispersion: float = 1.0
+    scores: Floats,
+    floor: float,
+    detector: int,
+    sides: tuple[Bools, Bools],
+    limits: Limits,
+    dispersion: float = 1.0,
+    clean_cost: float = CLEAN_COST,
 ) -> Cut:
     """Where a removal along one score gains most, see `best_cut`.
 
@@ -88,8 +96,9 @@ def cut_along(
         floor: at or below it nothing goes.
         detector: named in the answer.
         sides: see `sides_of`.
-        limits: of clean records that go.
+        limits: of what goes.
         dispersion: of counts of the others above a cut.
+        clean_cost: of a clean record among those that go; more than 1, the record itself.
     """
     own, others = sides
     here = np.flatnonzero(own | others)
@@ -106,7 +115,8 @@ def cut_along(
     most = clean * upper
     bound = most if limits.few else inside.sum() * upper
     within = ((bound <= limits.clean) | (limits.few & (others_above == 0))) & (most <= limits.share * above)
-    gain = np.where(within, above - CLEAN_COST * most, 0.0)
+    within &= above <= limits.records
+    gain = np.where(within, above - clean_cost * most, 0.0)
     at = int(np.argmax(gain))
     if not gain[at] > 0:
         return none
