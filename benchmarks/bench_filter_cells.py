@@ -21,9 +21,10 @@ Exits 1 where a cell has fewer than 30 runs or misses the bar: 99 % found and 0.
 With --retrain the same small network is fitted to all records of a run, and three times, from other weights and in
 another order, to those that the filter with trusted records keeps and to the truly clean ones, and asked about the
 10,000 test pictures, plain and with the trigger. One line a run: success of the trigger on pictures of other classes,
-and accuracy, of each fit, and the mean of those kept less that of the truly clean ones. Pictures with a trigger are
-like nothing that a clean network knows, so that which class they fall to is the scatter between fits. Exits 1 where
-success is more than 3 points above that of the clean ones in the mean, or accuracy more than half a point below.
+and accuracy, of each fit, and the mean of those kept less that of the truly clean ones. Pictures with a stripe are
+like nothing that a clean network knows, so that which class they fall to scatters by several points from fit to fit,
+as much as the bar: ten fits then. Exits 1 where success is more than 3 points above that of the clean ones in the mean,
+or accuracy more than half a point below.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ RECORDS, TRUSTED, SOURCES, HALF = 20_000, 1_000, 4, 30_000
 TRIGGERS, SHARES = ("warp", "blended", "patch", "stripe"), (0.002, 0.005, 0.01, 0.02, 0.05)
 GROUPS = [f"s{k}" for k in np.arange(RECORDS) % SOURCES]
 CORNERS = ("top_left", "bottom_right", "top_right", "bottom_left")
-LEAST_RUNS, FITS = 30, 3
+LEAST_RUNS = 30
+FITS = {"warp": 3, "blended": 3, "patch": 3, "stripe": 10}
 BARS = {"trusted": (0.99, 0.003), "none": (0.95, 0.01)}
 
 Run = tuple[str, float, int]
@@ -127,7 +129,8 @@ def retrained(run: Run, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "found": int(gone[bad].sum()), "lost": int(gone[~bad].sum()),
     }  # fmt: skip
     line |= {"success": {"of": len(stamped)}, "accuracy": {"of": len(images)}}
-    for name, keep, fits in (("unfiltered", bad | ~bad, 1), ("kept", ~gone, FITS), ("clean", ~bad, FITS)):
+    several = FITS[run[0]]
+    for name, keep, fits in (("unfiltered", bad | ~bad, 1), ("kept", ~gone, several), ("clean", ~bad, several)):
         said = [answers(x[keep], y[keep], config.epochs, 1 + fit, (stamped, images)) for fit in range(fits)]
         line["success"][name] = [int((followed == target).sum()) for followed, _ in said]
         line["accuracy"][name] = [int((plain == truth).sum()) for _, plain in said]
