@@ -225,7 +225,7 @@ def _gpu() -> Check:
         "gpu",
         "warn",
         f"none (torch {torch.__version__})",
-        "train, evaluate and the filter's networks run on the CPU here; slower, same answers.",
+        "train, evaluate and the filter's networks run on the CPU here; slower, as good.",
     )
 
 
